@@ -1,0 +1,161 @@
+"""The key-value cache of the study, on transformers' public cache interface.
+
+Appends in place (transformers' own layer copies itself for every token), can be forked after one
+prefill for many decodes, and keeps page bounds up to date for methods that select pages.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, DynamicLayer
+
+# Slots reserved at a time. An answer of up to 256 tokens costs one reallocation after the prefill.
+RESERVE = 256
+
+
+@dataclass
+class PageBounds:
+    """Elementwise minimum and maximum of the keys of each page, ``(batch, kv heads, pages, dim)``.
+
+    Page ``p`` of a row holds its real tokens ``p * page_size`` and on; the last one may be partial. Pages
+    that a row does not have yet hold +inf and -inf. ``seen`` counts the slots that are summarised.
+    """
+
+    minimum: Tensor
+    maximum: Tensor
+    seen: int = 0
+
+
+class StudyLayer(DynamicLayer):  # type: ignore[misc]  # transformers is untyped here
+    """One layer's keys and values ``(batch, kv heads, slots, dim)``, appended in place."""
+
+    is_croppable = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._buffers: tuple[Tensor, Tensor] | None = None
+        self._bounds: dict[int, PageBounds] = {}
+        self.offsets: Tensor | None = None
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Remember dtype and device; the buffers are made by the first append."""
+        super().lazy_initialization(key_states, value_states)
+        self._buffers = (key_states[:, :, :0], value_states[:, :, :0])
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Append ``(batch, kv heads, tokens, dim)`` and return all keys and values."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        assert self._buffers is not None
+        seen = self.get_seq_length()
+        stop = seen + key_states.shape[2]
+        if stop > self._buffers[0].shape[2]:
+            self._buffers = tuple(_grown(b, seen, stop + RESERVE) for b in self._views(seen, key_states))
+        for buffer, new in zip(self._buffers, (key_states, value_states), strict=True):
+            buffer[:, :, seen:stop] = new
+        self.keys, self.values = self._views(stop, key_states)
+        return self.keys, self.values
+
+    def _views(self, stop: int, like: Tensor) -> tuple[Tensor, Tensor]:
+        assert self._buffers is not None
+        keys, values = self._buffers
+        if stop == 0:
+            return like[:, :, :0], like[:, :, :0]
+        return keys[:, :, :stop], values[:, :, :stop]
+
+    def reset(self) -> None:
+        """Forget every token; a fork made earlier keeps its own."""
+        self.__init__()  # type: ignore[misc]  # the same layer, empty again
+
+    def fork(self) -> StudyLayer:
+        """An independent copy: what is appended to one does not show in the other."""
+        twin = copy.copy(self)
+        twin._bounds = {size: copy.copy(bounds) for size, bounds in self._bounds.items()}
+        for bounds in twin._bounds.values():
+            bounds.minimum, bounds.maximum = bounds.minimum.clone(), bounds.maximum.clone()
+        if self._buffers is not None:
+            seen = self.get_seq_length()
+            twin._buffers = tuple(_grown(b[:, :, :seen], seen, seen + RESERVE) for b in self._buffers)
+            twin.keys, twin.values = (b[:, :, :seen] for b in twin._buffers)
+        return twin
+
+    def page_bounds(self, page_size: int) -> PageBounds:
+        """The bounds of every page, brought up to date: only pages touched since the last call are read."""
+        keys, offsets = self.keys, self.offsets
+        assert keys is not None
+        if offsets is None:
+            offsets = torch.zeros(keys.shape[0], dtype=torch.long, device=keys.device)
+        known = self._bounds.get(page_size)
+        bounds = updated_page_bounds(keys, offsets, page_size, known)
+        self._bounds[page_size] = bounds
+        return bounds
+
+
+class StudyCache(DynamicCache):  # type: ignore[misc]  # transformers is untyped here
+    """A cache of :class:`StudyLayer`; sliding-window layers keep transformers' own class.
+
+    Args:
+        config: the model's config.
+    """
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config=config)
+        self.layers = [StudyLayer() if type(layer) is DynamicLayer else layer for layer in self.layers]
+
+    def fork(self) -> StudyCache:
+        """A snapshot to decode from; the original stays as it is. Copies the keys and values once."""
+        twin = copy.copy(self)
+        # transformers' own layers append out of place, so a shallow copy of them is a snapshot.
+        twin.layers = [x.fork() if isinstance(x, StudyLayer) else copy.copy(x) for x in self.layers]
+        return twin
+
+
+def updated_page_bounds(keys: Tensor, offsets: Tensor, page_size: int, known: PageBounds | None) -> PageBounds:
+    """Page bounds of a left-padded cache, recomputed from the first page that new tokens touched.
+
+    Args:
+        keys: ``(batch, kv heads, slots, dim)``; row ``b`` has its token 0 in slot ``offsets[b]``.
+        offsets: padding slots before each row, int ``(batch,)``.
+        page_size: tokens per page.
+        known: bounds of the first ``known.seen`` slots, or None; updated in place where they have room.
+
+    Returns:
+        Bounds of all slots.
+    """
+    batch, heads, slots, dim = keys.shape
+    pages = -(-slots // page_size)
+    bounds = known if known is not None else PageBounds(keys[:, :, :0], keys[:, :, :0])
+    if bounds.minimum.shape[2] < pages:
+        extra = (batch, heads, pages + RESERVE // page_size - bounds.minimum.shape[2], dim)
+        bounds.minimum = torch.cat([bounds.minimum, keys.new_full(extra, float("inf"))], 2)
+        bounds.maximum = torch.cat([bounds.maximum, keys.new_full(extra, float("-inf"))], 2)
+    # A row's first unseen token is bounds.seen - offset; its page may be partial, so it is read again. The
+    # number of pages to read is the same for every row, so nothing here waits for the device.
+    fresh = (slots - bounds.seen + page_size - 2) // page_size + 1 if bounds.seen else pages
+    first = (bounds.seen - offsets).clamp(min=0) // page_size
+    page = first[:, None] + torch.arange(fresh, device=keys.device)
+    token = (page[..., None] * page_size + torch.arange(page_size, device=keys.device)).flatten(1)
+    slot = token + offsets[:, None]
+    real = (slot < slots)[:, None, :, None]
+    index = slot.clamp(max=slots - 1)[:, None, :, None].expand(-1, heads, -1, dim)
+    read = keys.gather(2, index)
+    low = read.masked_fill(~real, float("inf")).unflatten(2, (fresh, page_size)).amin(3)
+    high = read.masked_fill(~real, float("-inf")).unflatten(2, (fresh, page_size)).amax(3)
+    # Pages past the last hold no token: their infinities change nothing wherever they are written.
+    where = page.clamp(max=bounds.minimum.shape[2] - 1)[:, None, :, None].expand(-1, heads, -1, dim)
+    bounds.minimum.scatter_reduce_(2, where, low, "amin")
+    bounds.maximum.scatter_reduce_(2, where, high, "amax")
+    bounds.seen = slots
+    return bounds
+
+
+def _grown(tensor: Tensor, used: int, capacity: int) -> Tensor:
+    """A copy of the first `used` slots with room for `capacity`."""
+    grown = tensor.new_empty(*tensor.shape[:2], capacity, tensor.shape[3])
+    grown[:, :, :used] = tensor[:, :, :used]
+    return grown
