@@ -1,0 +1,174 @@
+"""Datasets: made, checked, saved, opened, merged, compared.
+
+In memory every integer stays an integer: a place without a value holds the variable's fill (-1, or
+``not_run`` for the status), text is ``""`` and measurements are NaN. On disk the file is netCDF4 with CF
+attributes. One file is one shard, that is one model at one length; :func:`open_run` gives all of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from sparsestudy import paths
+from sparsestudy.errors import StudyError
+from sparsestudy.merging import merge
+from sparsestudy.opening import MIGRATIONS, open_local, open_run, open_shard, open_study
+from sparsestudy.schema import (
+    CONVENTIONS,
+    COORDINATES,
+    NOT_RUN,
+    REPLY_BYTES,
+    SCHEMA,
+    SCHEMA_VERSION,
+    STATUS,
+    TIMINGS,
+    Variable,
+)
+from sparsestudy.validation import tidy, validate
+
+if TYPE_CHECKING:
+    from sparsestudy.shards import Shard
+
+__all__ = [
+    "MIGRATIONS",
+    "NOT_RUN",
+    "SCHEMA",
+    "STATUS",
+    "attributes",
+    "blank",
+    "clip_reply",
+    "content_hash",
+    "equal",
+    "merge",
+    "open_local",
+    "open_run",
+    "open_shard",
+    "open_study",
+    "save",
+    "stamp",
+    "validate",
+]
+
+
+def blank(coordinates: Mapping[str, Any]) -> xr.Dataset:
+    """A dataset of the schema with the given coordinates and the fill value everywhere else.
+
+    Args:
+        coordinates: the values of every coordinate of the schema, by name; one that describes a
+            dimension has the length of that dimension.
+
+    Raises:
+        StudyError: a coordinate is missing or unknown.
+    """
+    missing = sorted(set(COORDINATES) - set(coordinates))
+    if missing:
+        raise StudyError(f"The coordinates {', '.join(missing)} are missing; give all of the schema's.")
+    sizes = {dim: len(coordinates[dim]) for dim in COORDINATES if SCHEMA[dim].dims == (dim,)}
+    dataset = xr.Dataset(coords={name: (SCHEMA[name].dims, list(coordinates[name])) for name in coordinates})
+    for name, variable in SCHEMA.items():
+        if variable.coordinate:
+            continue
+        dtype = object if variable.is_text else variable.dtype
+        shape = tuple(sizes[dim] for dim in variable.dims)
+        dataset[name] = (variable.dims, np.full(shape, variable.fill, dtype=dtype))
+    return tidy(dataset)
+
+
+def clip_reply(text: str) -> str:
+    """The beginning of a reply that fits into the file: at most 96 bytes of UTF-8, whole characters."""
+    plain = text.replace("\0", "\ufffd").encode("utf-8", errors="replace")
+    return plain[:REPLY_BYTES].decode("utf-8", errors="ignore")
+
+
+def stamp(dataset: xr.Dataset, shard: Shard) -> xr.Dataset:
+    """Add what identifies the dataset: attributes, commit, versions and the staleness key.
+
+    Args:
+        dataset: one shard's data, from :func:`blank`, filled in.
+        shard: the shard that it belongs to.
+    """
+    from sparsestudy import provenance
+    from sparsestudy.staleness import shard_key
+
+    stamped = dataset.copy()
+    for name, text in {
+        "commit": provenance.commit(),
+        "versions": provenance.versions(),
+        "key": json.dumps(shard_key(shard), sort_keys=True),
+    }.items():
+        stamped[name] = (SCHEMA[name].dims, np.full((1, 1), text, dtype=object))
+    stamped.attrs = attributes(shard)
+    return stamped
+
+
+def attributes(shard: Shard) -> dict[str, Any]:
+    """The attributes of a shard's dataset."""
+    run = shard.run
+    return {
+        "title": f"{run.experiment}: {shard.model} at {shard.length} tokens, run {run.run}",
+        "Conventions": CONVENTIONS,
+        "schema_version": SCHEMA_VERSION,
+        "experiment": run.experiment,
+        "run": run.run,
+        "published": int(run.published),
+        "parameters": json.dumps(shard.parameters.plain()),
+        "licence": "Apache-2.0",
+    }
+
+
+def _encoding(name: str, variable: Variable) -> dict[str, Any]:
+    if variable.dtype == "str":
+        return {"dtype": str}
+    if variable.dtype == "bytes":
+        return {"dtype": "S1", "char_dim_name": f"{name}_bytes", "zlib": True, "complevel": 5}
+    encoding: dict[str, Any] = {"dtype": variable.dtype, "_FillValue": variable.fill}
+    if not variable.coordinate:
+        encoding |= {"zlib": True, "complevel": 5, "shuffle": True}
+    return encoding
+
+
+def save(dataset: xr.Dataset, path: Path) -> None:
+    """Check a dataset and write it, whole or not at all.
+
+    The file is made in memory and then takes the place of the old one in one step.
+
+    Raises:
+        StudyError: the dataset breaks the schema, or the file cannot be written; the old one is intact.
+    """
+    dataset = tidy(dataset)
+    validate(dataset)
+    encoding = {name: _encoding(name, variable) for name, variable in SCHEMA.items()}
+    data = dataset.to_netcdf(engine="netcdf4", format="NETCDF4", encoding=encoding)
+    try:
+        paths.write_bytes(Path(path), data)
+    except OSError as error:
+        raise StudyError(
+            f"{paths.shown(Path(path))} could not be written ({error.strerror or error}); it needs "
+            f"{len(data) / 1e6:.1f} MB, and whatever stood there before is intact: make room and run again."
+        ) from error
+
+
+def equal(a: xr.Dataset, b: xr.Dataset) -> bool:
+    """Whether two datasets hold the same, timings apart."""
+    return content_hash(a) == content_hash(b)
+
+
+def content_hash(dataset: xr.Dataset) -> str:
+    """A hash of everything in a dataset but the timings: 32 hexadecimal digits."""
+    digest = hashlib.blake2b(digest_size=16)
+    dataset = tidy(dataset)
+    for name in sorted(str(name) for name in dataset.variables if name not in TIMINGS):
+        variable = dataset.variables[name]
+        values = variable.values
+        data = json.dumps(values.tolist()).encode() if values.dtype == object else values.tobytes()
+        digest.update(json.dumps([name, variable.dims, variable.shape, str(values.dtype)]).encode())
+        digest.update(data)
+    digest.update(json.dumps(dict(dataset.attrs), sort_keys=True, default=str).encode())
+    return digest.hexdigest()

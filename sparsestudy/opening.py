@@ -1,0 +1,121 @@
+"""Datasets read from their files: one shard, a run, a whole study."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from sparsestudy import paths
+from sparsestudy.errors import StudyError
+from sparsestudy.merging import merge
+from sparsestudy.schema import SCHEMA_VERSION
+from sparsestudy.validation import tidy, validate
+
+# From a schema version to the function that turns such a dataset into one of the next version.
+MIGRATIONS: dict[int, Callable[[xr.Dataset], xr.Dataset]] = {}
+
+
+def open_shard(path: Path) -> xr.Dataset:
+    """One dataset file, checked, in memory.
+
+    Raises:
+        StudyError: the file cannot be read, is no dataset of this study, or was made by a newer version.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise StudyError(f"There is no dataset {paths.shown(path)}.")
+    try:
+        with xr.open_dataset(
+            path, engine="netcdf4", mask_and_scale=False, decode_times=False, decode_timedelta=False
+        ) as opened:
+            dataset = opened.load()
+    except (OSError, RuntimeError, ValueError, UnicodeDecodeError) as error:
+        raise StudyError(
+            f"{paths.shown(path)} cannot be read as netCDF ({_first_line(error)}); restore it from git, or "
+            "move it away and run again."
+        ) from error
+    version = dataset.attrs.get("schema_version")
+    if not isinstance(version, int | np.integer):
+        raise StudyError(
+            f"{paths.shown(path)} is not a dataset of this study (it has no schema_version); move it out of "
+            "results/."
+        )
+    try:
+        dataset = tidy(_migrated(dataset, int(version)))
+        validate(dataset)
+    except StudyError as error:
+        raise StudyError(f"{paths.shown(path)}: {error}") from error
+    return dataset
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _migrated(dataset: xr.Dataset, version: int) -> xr.Dataset:
+    if version > SCHEMA_VERSION:
+        raise StudyError(
+            f"its schema_version {version} is newer than {SCHEMA_VERSION}, the newest that this version of "
+            "sparsestudy reads; update the checkout."
+        )
+    while version < SCHEMA_VERSION:
+        if version not in MIGRATIONS:
+            raise StudyError(
+                f"its schema_version {version} is older than any that can be read; make it again."
+            )
+        dataset = MIGRATIONS[version](dataset)
+        version += 1
+        dataset.attrs["schema_version"] = version
+    return dataset
+
+
+def open_run(folder: Path) -> xr.Dataset:
+    """All datasets of one run, merged; places that no file covers hold fills and ``not_run``.
+
+    Raises:
+        StudyError: there is none, one cannot be read or is foreign, or two disagree.
+    """
+    folder = Path(folder)
+    files = sorted(folder.glob("*.nc"))
+    if not files:
+        raise StudyError(f"There is no dataset in {paths.shown(folder)}.")
+    datasets = [open_shard(file) for file in files]
+    for file, dataset in zip(files, datasets, strict=True):
+        _check_place(file, dataset)
+    return merge(datasets, [paths.shown(file) for file in files])
+
+
+def _check_place(file: Path, dataset: xr.Dataset) -> None:
+    """A dataset lies where its run lies, under the name that says what it holds."""
+    expected = [
+        f"{dataset.attrs['experiment']}/{dataset.attrs['run']}/{model}-{length}.nc"
+        for model in dataset["model"].values
+        for length in dataset["length"].values
+    ]
+    actual = "/".join(file.parts[-3:])
+    if expected != [actual]:
+        raise StudyError(
+            f"{paths.shown(file)} holds {' and '.join(expected)} and does not belong there; move it away."
+        )
+
+
+def open_study(experiment: str, published: bool = True) -> dict[str, xr.Dataset]:
+    """The merged datasets of an experiment by run name; folders without a dataset are left out.
+
+    Raises:
+        StudyError: a file cannot be read or is foreign, or two files of one run disagree.
+    """
+    folder = paths.results(published) / experiment
+    stray = sorted(folder.glob("*.nc"))
+    if stray:
+        raise StudyError(f"{paths.shown(stray[0])} belongs to no run; move it out of results/.")
+    runs = sorted(child for child in folder.glob("*/") if any(child.glob("*.nc")))
+    return {run.name: open_run(run) for run in runs}
+
+
+def open_local(experiment: str) -> dict[str, xr.Dataset]:
+    """The merged datasets of the smoke run and of the user's own runs, by run name."""
+    return open_study(experiment, published=False)

@@ -1,0 +1,203 @@
+"""The parameters of an experiment, checked before anything loads. Imports no torch."""
+
+from __future__ import annotations
+import __future__
+
+import re
+import types
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from sparsestudy.errors import StudyError
+from sparsestudy.shards import Shard
+from sparsestudy.specs import MethodSpec, TaskSpec, nearest
+
+DEFAULT_METHODS = ("dense", "window", "block_sparse", "quest")
+RUN_NAME = re.compile(r"[a-z0-9-]+")
+# Names that a notebook kernel puts into the namespace by itself.
+_KERNEL_NAMES = {"In", "Out", "exit", "quit", "open", "display", "get_ipython"}
+_SKIPPED_TYPES = (types.ModuleType, __future__._Feature)
+
+
+class AccuracyParameters(BaseModel):
+    """What the notebook ``accuracy`` is told: one value here is one line of its parameter cell.
+
+    Every field has a default, so that a run needs to name only what it changes; the descriptions say
+    what is allowed and are quoted in error messages.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    experiment: ClassVar[str] = "accuracy"
+
+    run: str = Field("notebook", description="a name of lower-case letters, digits and hyphens")
+    published: bool = Field(False, description="true (kept under results/) or false (results/local/)")
+    models: list[str] = Field(["smollm2-135m-q4_1"], description="a list of registered models")
+    methods: list[MethodSpec] = Field(
+        default_factory=lambda: [MethodSpec(name=name) for name in DEFAULT_METHODS],
+        description="a list of methods, each a name or a mapping with a name",
+    )
+    sparsities: list[int] = Field(
+        [0, 500, 900], description="a list of whole numbers of permille, 0 to 999 (half is 500)"
+    )
+    lengths: list[Annotated[int, Field(ge=1)]] = Field(
+        [512, 1024], description="a list of prompt lengths in tokens, each at least 1"
+    )
+    tasks: list[TaskSpec] = Field(
+        default_factory=lambda: [TaskSpec(name="needle")],
+        description="a list of tasks, each a name or a mapping with a name",
+    )
+    samples: int = Field(20, ge=1, le=30000, description="a whole number of samples, at least 1")
+    seed: int = Field(0, ge=0, description="a whole number, at least 0")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="auto (float32 on a CPU, bfloat16 on a GPU), float32 or bfloat16"
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto, cpu or cuda")
+    backend: Literal["auto", "torch"] = Field("auto", description="auto or torch")
+    batch_tokens: int = Field(4096, ge=1, description="a whole number of tokens a batch, at least 1")
+    allow_extrapolation: bool = Field(
+        False, description="true or false: whether lengths above the model's context may run"
+    )
+    tier: Literal["smoke", "cpu", "gpu"] = Field("cpu", description="smoke, cpu or gpu")
+
+    @field_validator("run")
+    @classmethod
+    def _run_name(cls, run: str) -> str:
+        if not RUN_NAME.fullmatch(run):
+            raise ValueError(
+                f"The run name {run!r} is not allowed; use lower-case letters, digits and hyphens, such as "
+                "`mine-2048`."
+            )
+        return run
+
+    @field_validator("sparsities", mode="before")
+    @classmethod
+    def _permille(cls, given: Any) -> Any:
+        if not isinstance(given, list):
+            return given
+        for value in given:
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            if whole and 0 <= value <= 999:
+                continue
+            hint = ""
+            if isinstance(value, float) and 0 <= value < 1:
+                hint = f"; {value} is written as {round(value * 1000)}"
+            raise ValueError(
+                f"The sparsity {value!r} is not a whole number of permille, 0 (nothing left out) to "
+                f"999{hint}."
+            )
+        return sorted(set(given))
+
+    @field_validator("models", "methods", "sparsities", "lengths", "tasks")
+    @classmethod
+    def _some_and_once(cls, given: list[Any], info: Any) -> list[Any]:
+        if not given:
+            raise ValueError(f"The parameter '{info.field_name}' is empty; name at least one.")
+        labels = [getattr(item, "label", str(item)) for item in given]
+        twice = [label for label in labels if labels.count(label) > 1]
+        if twice:
+            raise ValueError(f"The parameter '{info.field_name}' names {twice[0]} twice; name it once.")
+        return sorted(given) if info.field_name == "lengths" else given
+
+    @model_validator(mode="after")
+    def _within_context(self) -> AccuracyParameters:
+        from sparsestudy.models import REGISTRY
+
+        for model in self.models:
+            if model not in REGISTRY:
+                known = list(REGISTRY)
+                raise ValueError(
+                    f"There is no model '{model}'; choose one of {', '.join(known)}.{nearest(model, known)}"
+                )
+            context = REGISTRY[model].context
+            if max(self.lengths) > context and not self.allow_extrapolation:
+                raise ValueError(
+                    f"The length {max(self.lengths)} is above the context of {model}, {context} tokens; "
+                    "choose shorter lengths, or set `allow_extrapolation: true` to measure beyond it."
+                )
+        return self
+
+    @classmethod
+    def parse(cls, given: dict[str, Any]) -> AccuracyParameters:
+        """Parameters from plain values; what is not given takes the default.
+
+        Raises:
+            StudyError: an unknown name or an impossible value, in one sentence with what is allowed.
+        """
+        if not all(isinstance(key, str) for key in given):
+            raise StudyError(
+                f"Parameter names are text; got {next(k for k in given if not isinstance(k, str))!r}."
+            )
+        try:
+            return cls.model_validate(given)
+        except ValidationError as error:
+            raise StudyError(_sentence(cls, error)) from None
+
+    @classmethod
+    def from_namespace(cls, namespace: dict[str, Any]) -> AccuracyParameters:
+        """Parameters from a notebook's ``globals()``, taken right after its parameter cell.
+
+        Every public name that is not a module, a function, a class or the kernel's own must be a
+        parameter, so that a misspelt one stops here and not after an hour with its default.
+
+        Raises:
+            StudyError: an unknown name or an impossible value.
+        """
+        given = {
+            name: value
+            for name, value in namespace.items()
+            if not name.startswith("_")
+            and name not in _KERNEL_NAMES
+            and not isinstance(value, _SKIPPED_TYPES)
+            and not callable(value)
+            and getattr(type(value), "__module__", "") != "typing"
+        }
+        return cls.parse(given)
+
+    def plain(self) -> dict[str, Any]:
+        """These parameters as plain values, complete, in the order in which they are documented."""
+        return self.model_dump(mode="json")
+
+    def shards(self) -> list[Shard]:
+        """One shard for each model and length, which is one dataset file."""
+        return [Shard(self, model, length) for model in self.models for length in self.lengths]
+
+    def check_fields(self) -> None:
+        """Check every given field against the class that takes it; imports those classes, so torch.
+
+        Raises:
+            StudyError: a field that a method or task does not have, or a value that it does not take.
+        """
+        for spec in [*self.methods, *self.tasks]:
+            spec.build()
+
+
+EXPERIMENTS: dict[str, type[AccuracyParameters]] = {"accuracy": AccuracyParameters}
+
+
+def experiment(name: str) -> type[AccuracyParameters]:
+    """The parameters of an experiment, by its name.
+
+    Raises:
+        StudyError: there is no such experiment.
+    """
+    if name not in EXPERIMENTS:
+        known = list(EXPERIMENTS)
+        raise StudyError(
+            f"There is no experiment '{name}'; choose one of {', '.join(known)}.{nearest(name, known)}"
+        )
+    return EXPERIMENTS[name]
+
+
+def _sentence(cls: type[AccuracyParameters], error: ValidationError) -> str:
+    """The first problem that pydantic found, as one sentence with what is allowed."""
+    problem = error.errors()[0]
+    if problem["type"] == "value_error":
+        return str(problem["ctx"]["error"])
+    name = str(problem["loc"][0]) if problem["loc"] else "?"
+    known = list(cls.model_fields)
+    if name not in known:
+        return f"There is no parameter '{name}'; choose among {', '.join(known)}.{nearest(name, known)}"
+    return (
+        f"The parameter '{name}' holds {problem['input']!r}; allowed is {cls.model_fields[name].description}."
+    )

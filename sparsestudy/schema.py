@@ -1,0 +1,152 @@
+"""What a dataset holds: one table, from which saving, checking, merging and reading all follow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+SCHEMA_VERSION = 1
+CONVENTIONS = "CF-1.11"
+DIMS = ("model", "method", "sparsity", "length", "task", "sample", "evidence")
+CELL = ("model", "method", "sparsity", "length", "task")
+SAMPLE = (*CELL, "sample")
+PLACE = ("model", "length")
+REPLY_BYTES = 96
+SPARSITY_LIMIT = 999
+
+STATUS = ("ok", "fell_back_dense", "unreachable", "skipped_memory", "failed", "not_run")
+OK, FELL_BACK_DENSE, UNREACHABLE, SKIPPED_MEMORY, FAILED, NOT_RUN = range(len(STATUS))
+FINISH = ("stop", "length")
+TIMINGS = ("prefill_seconds", "decode_seconds")
+ATTRIBUTES = (
+    "title",
+    "Conventions",
+    "schema_version",
+    "experiment",
+    "run",
+    "published",
+    "parameters",
+    "licence",
+)
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One variable or coordinate of the dataset.
+
+    Args:
+        dims: its dimensions, in order.
+        dtype: numpy's name of the type, or "str", or "bytes" for text of a bounded length.
+        long_name: what it is, in words.
+        units: CF units, "1" for none.
+        fill: the value that means "nothing here".
+        bounds: smallest and largest value that is allowed beside the fill.
+        flags: meanings of the values 0, 1, ... of a flag variable.
+        choices: the texts that are allowed beside the fill.
+        coordinate: whether it describes a dimension rather than a measurement.
+    """
+
+    dims: tuple[str, ...]
+    dtype: str
+    long_name: str
+    units: str = "1"
+    fill: Any = None
+    bounds: tuple[float, float] | None = None
+    flags: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+    coordinate: bool = field(default=False)
+
+    @property
+    def is_text(self) -> bool:
+        """Whether values are text."""
+        return self.dtype in ("str", "bytes")
+
+    def attributes(self) -> dict[str, Any]:
+        """The attributes that the variable carries in the file, the fill value apart."""
+        attributes: dict[str, Any] = {"long_name": self.long_name, "units": self.units}
+        if self.flags:
+            attributes["flag_values"] = np.arange(len(self.flags), dtype=self.dtype)
+            attributes["flag_meanings"] = " ".join(self.flags)
+        return attributes
+
+
+def _label(dim: str, long_name: str, dtype: str = "str", **more: Any) -> Variable:
+    fill = "" if dtype == "str" else None
+    return Variable((dim,), dtype, long_name, fill=fill, coordinate=True, **more)
+
+
+def _measure(dims: tuple[str, ...], long_name: str, units: str = "1", top: float = 1.0) -> Variable:
+    return Variable(dims, "float32", long_name, units, np.float32(np.nan), (0.0, top))
+
+
+def _count(dims: tuple[str, ...], dtype: str, long_name: str) -> Variable:
+    return Variable(dims, dtype, long_name, fill=np.dtype(dtype).type(-1), bounds=(0, np.iinfo(dtype).max))
+
+
+def _flag(dims: tuple[str, ...], long_name: str, flags: tuple[str, ...], fill: int = -1) -> Variable:
+    return Variable(dims, "int8", long_name, fill=np.int8(fill), bounds=(0, len(flags) - 1), flags=flags)
+
+
+def _text(dims: tuple[str, ...], long_name: str, dtype: str = "str") -> Variable:
+    return Variable(dims, dtype, long_name, fill="")
+
+
+SCHEMA: dict[str, Variable] = {
+    "model": _label("model", "model variant"),
+    "model_weights_sha256": _label("model", "sha256 of the weights"),
+    "model_parameters": _label("model", "number of parameters", "int64", bounds=(1, 1e13)),
+    "model_context": _label("model", "trained context in tokens", "int32", bounds=(1, 2**31 - 1)),
+    "model_licence": _label("model", "licence of the weights"),
+    "model_source": _label("model", "where the weights come from"),
+    "model_architecture": _label("model", "architecture of the model"),
+    "method": _label("method", "method variant"),
+    "method_name": _label("method", "name of the method"),
+    "method_phase": _label("method", "phase that is sparse", choices=("none", "prefill", "decode")),
+    "method_tail": _label("method", "how the tail of the prompt runs", choices=("none", "dense", "decode")),
+    "method_role": _label("method", "role in the study", choices=("dense", "control", "method")),
+    "method_scope": _label("method", "who chooses on its own"),
+    "method_fields": _label("method", "fields as given, JSON"),
+    "sparsity": _label("sparsity", "nominal sparsity in permille", "int16", bounds=(0, SPARSITY_LIMIT)),
+    "length": _label("length", "nominal prompt length in tokens", "int32", bounds=(1, 2**31 - 1)),
+    "task": _label("task", "task variant"),
+    "task_name": _label("task", "name of the task"),
+    "task_preset": _label("task", "prompt preset"),
+    "task_question": _label("task", "where the question stands", choices=("before", "after", "both")),
+    "task_fields": _label("task", "fields as given, JSON"),
+    "task_chance": _label("task", "score of guessing", "float32", bounds=(0, 1)),
+    "task_binary": _label("task", "whether each score is 0 or 1", "int8", bounds=(0, 1)),
+    "sample": _label("sample", "index of the sample", "int32", bounds=(0, 2**31 - 1)),
+    "evidence": _label("evidence", "index of the piece of evidence", "int16", bounds=(0, 2**15 - 1)),
+    "score": _measure(SAMPLE, "score"),
+    "parsed": _flag(SAMPLE, "whether the reply could be parsed", ("unparsed", "parsed")),
+    "finish": _flag(SAMPLE, "why the reply ended", FINISH),
+    "output_tokens": _count(SAMPLE, "int16", "generated tokens"),
+    "reply": _text(SAMPLE, f"beginning of the reply, at most {REPLY_BYTES} bytes", "bytes"),
+    "attended_density": _measure(SAMPLE, "tokens attended / tokens available, sparsified layers"),
+    "kernel_density": _measure(SAMPLE, "pairs computed / causal pairs, sparsified layers", top=np.inf),
+    "model_density": _measure(SAMPLE, "tokens attended / tokens available, all layers"),
+    "byte_density": _measure(SAMPLE, "cache bytes read / bytes of a dense step, decode", top=np.inf),
+    "status": _flag(CELL, "what happened to the cell", STATUS, NOT_RUN),
+    "lowest_density": _measure(CELL, "lowest density that the configuration can reach"),
+    "prefill_seconds": _measure(CELL, "wall time of the prefill, per sample", "s", np.inf),
+    "decode_seconds": _measure(CELL, "wall time of the decode, per sample", "s", np.inf),
+    "hyperparameters": _text(("model", "method", "sparsity", "length"), "all hyperparameters, JSON"),
+    "prompt_tokens": _count(("model", "length", "task", "sample"), "int32", "tokens of the prompt"),
+    "prompt_id": _text(("model", "length", "task", "sample"), "hash of the prompt", "bytes"),
+    "evidence_start": _count(
+        ("model", "length", "task", "sample", "evidence"), "int32", "first token of the evidence"
+    ),
+    "evidence_stop": _count(
+        ("model", "length", "task", "sample", "evidence"), "int32", "token after the evidence"
+    ),
+    "backend": _text(("model", "method", "length"), "code that computed the attention"),
+    "dtype": _text(PLACE, "floating point type of weights and activations"),
+    "device": _text(PLACE, "device that computed"),
+    "commit": _text(PLACE, "commit of the code"),
+    "versions": _text(PLACE, "versions of the software, JSON"),
+    "key": _text(PLACE, "what decides whether this part is up to date, JSON"),
+}
+
+COORDINATES = tuple(name for name, variable in SCHEMA.items() if variable.coordinate)
