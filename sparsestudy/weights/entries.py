@@ -67,6 +67,11 @@ class WheelEntry(_Entry):
         """What the cached copy was made from; another origin makes it stale."""
         return self.sha256
 
+    @property
+    def provenance(self) -> str:
+        """Where the weights come from, for people."""
+        return f"PyPI {', '.join(self.wheels)}"
+
     def weights_sha256(self) -> str:
         """The sha256 of the GGUF file, without touching any file."""
         return self.sha256
@@ -111,6 +116,11 @@ class HubEntry(_Entry):
         """What the cached copy was made from; another origin makes it stale."""
         return f"{self.hub}@{self.revision}"
 
+    @property
+    def provenance(self) -> str:
+        """Where the weights come from, for people."""
+        return f"hub {self.origin}"
+
     def weights_sha256(self) -> str:
         """One hash of all weights files, recorded when the revision was pinned.
 
@@ -148,6 +158,11 @@ class FolderEntry(_Entry):
     def disk_bytes(self) -> int:
         """Size of the safetensors files."""
         return sum(file.stat().st_size for file in manifest.safetensors(self.path))
+
+    @property
+    def provenance(self) -> str:
+        """Where the weights come from, for people; not the path, which is this machine's."""
+        return "local folder"
 
     def weights_sha256(self) -> str:
         """One hash of all safetensors files in the folder."""

@@ -1,0 +1,129 @@
+"""From the records of an evaluation to the dataset of its shard."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from sparsestudy import dataset as ds
+from sparsestudy.models import REGISTRY
+from sparsestudy.schema import FINISH, STATUS
+from sparsestudy.seeds import short_hash
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from sparsestudy.evaluate import Work
+
+DENSITIES = ("attended_density", "kernel_density", "model_density", "byte_density")
+
+
+def collect(work: Work, records: list[list[dict[str, Any]]], model: Any) -> xr.Dataset:
+    """The dataset of a shard, without the provenance that :func:`sparsestudy.dataset.stamp` adds.
+
+    Args:
+        work: the shard's prompts and plan.
+        records: for each task the batches, each a mapping from setting to what its rows did.
+        model: the model that ran, for device and dtype.
+    """
+    data = ds.blank(_coordinates(work))
+    _prompts(data, work)
+    for (m, s), plan in work.cells.items():
+        data["hyperparameters"].values[0, m, s, 0] = plan.hyperparameters
+        for t in range(len(work.tasks)):
+            cell = (0, m, s, 0, t)
+            data["status"].values[cell] = STATUS.index(plan.status)
+            if plan.lowest_density is not None:
+                data["lowest_density"].values[cell] = plan.lowest_density
+            if plan.setting is not None:
+                _fill_cell(data, cell, [batch[plan.setting.key] for batch in records[t]])
+    for m, _ in enumerate(work.shard.run.methods):
+        data["backend"].values[0, m, 0] = "torch"
+    data["dtype"].values[0, 0] = str(model.dtype).removeprefix("torch.")
+    data["device"].values[0, 0] = device_name(model)
+    return data
+
+
+def device_name(model: Any) -> str:
+    """The GPU's name, or the processor's architecture."""
+    import platform
+
+    import torch
+
+    if model.device.type == "cuda":
+        return torch.cuda.get_device_name(model.device)
+    return f"CPU {platform.machine()}"
+
+
+def _fill_cell(data: xr.Dataset, cell: tuple[int, ...], batches: list[dict[str, Any]]) -> None:
+    if any("skipped_memory" in batch for batch in batches):
+        data["status"].values[cell] = STATUS.index("skipped_memory")
+        return
+    rows = sum(len(batch["score"]) for batch in batches)
+    for name in ("prefill_seconds", "decode_seconds"):
+        data[name].values[cell] = sum(batch[name] for batch in batches) / rows
+    for i, row in enumerate(_rows(batches)):
+        place = (*cell, i)
+        for name in ("score", "parsed", "output_tokens", *DENSITIES):
+            if name in row:
+                data[name].values[place] = row[name]
+        data["finish"].values[place] = FINISH.index(row["finish"])
+        data["reply"].values[place] = ds.clip_reply(row["reply"])
+
+
+def _rows(batches: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Each sample's values, in order."""
+    for batch in batches:
+        names = [name for name, values in batch.items() if isinstance(values, list)]
+        for i in range(len(batch["score"])):
+            yield {name: batch[name][i] for name in names}
+
+
+def _prompts(data: xr.Dataset, work: Work) -> None:
+    for t, cases in enumerate(work.cases):
+        for i, case in enumerate(cases):
+            data["prompt_tokens"].values[0, 0, t, i] = len(case.encoded.ids)
+            data["prompt_id"].values[0, 0, t, i] = short_hash(case.sample.prompt)
+            for e, (start, stop) in enumerate(case.encoded.evidence):
+                data["evidence_start"].values[0, 0, t, i, e] = start
+                data["evidence_stop"].values[0, 0, t, i, e] = stop
+
+
+def _coordinates(work: Work) -> dict[str, Any]:
+    run, shard = work.shard.run, work.shard
+    entry = REGISTRY[shard.model]
+    methods = [spec.build() for spec in run.methods]
+    evidence = max(len(case.encoded.evidence) for cases in work.cases for case in cases)
+    return {
+        "model": [shard.model],
+        "model_weights_sha256": [entry.weights_sha256()],
+        "model_parameters": [entry.parameters],
+        "model_context": [entry.context],
+        "model_licence": [entry.licence],
+        "model_source": [entry.provenance],
+        "model_architecture": [entry.architecture],
+        "method": [spec.label for spec in run.methods],
+        "method_name": [spec.name for spec in run.methods],
+        "method_phase": [method.phase for method in methods],
+        "method_tail": [
+            spec.tail if method.phase == "decode" else "none"
+            for spec, method in zip(run.methods, methods, strict=True)
+        ],
+        "method_role": [method.role for method in methods],
+        "method_scope": [method.scope for method in methods],
+        "method_fields": [json.dumps(spec.fields, sort_keys=True) for spec in run.methods],
+        "sparsity": run.sparsities,
+        "length": [shard.length],
+        "task": [spec.label for spec in run.tasks],
+        "task_name": [spec.name for spec in run.tasks],
+        "task_preset": [task.preset for task in work.tasks],
+        "task_question": [task.question for task in work.tasks],
+        "task_fields": [json.dumps(asdict(task), sort_keys=True) for task in work.tasks],
+        "task_chance": [task.chance for task in work.tasks],
+        "task_binary": [int(task.binary) for task in work.tasks],
+        "sample": list(range(run.samples)),
+        "evidence": list(range(max(evidence, 1))),
+    }
