@@ -43,9 +43,6 @@ OUTSIDE = frozenset(
         ".staleness",
         ".progress",
         ".models",
-        ".entries",
-        ".manifest",
-        ".fetch",
     )
 )
 # Parameters that decide the numbers of a shard; the others say where and how it runs.
