@@ -144,7 +144,7 @@ def describe(folder: Path, name: str) -> dict[str, Any]:
     shapes = [info["shape"] for header in weights for key, info in header.items() if key != "__metadata__"]
     fields = {
         "architecture": ", ".join(config.get("architectures") or ["unknown"]),
-        "parameters": sum(_product(shape) for shape in shapes),
+        "parameters": sum(math.prod(shape) for shape in shapes),
         "chat_template": (folder / "chat_template.jinja").is_file(),
     }
     if "max_position_embeddings" in text:
@@ -154,18 +154,13 @@ def describe(folder: Path, name: str) -> dict[str, Any]:
 
 def _header(file: Path) -> dict[str, Any]:
     """The JSON header of a safetensors file: tensor name to dtype, shape and offsets."""
+    total = file.stat().st_size
     with file.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
-        if length > file.stat().st_size:
-            raise ValueError(f"{file.name} is cut short")
-        header = json.loads(stream.read(length))
+        header = json.loads(stream.read(length)) if 8 + length <= total else None
     if not isinstance(header, dict):
-        raise ValueError(f"{file.name} is not a safetensors file")
+        raise ValueError(f"{file.name} is cut short or not a safetensors file")
+    ends = [info["data_offsets"][1] for name, info in header.items() if name != "__metadata__"]
+    if total != 8 + length + max(ends, default=0):
+        raise ValueError(f"{file.name} is cut short")
     return header
-
-
-def _product(shape: list[int]) -> int:
-    total = 1
-    for size in shape:
-        total *= size
-    return total
