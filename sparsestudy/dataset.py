@@ -3,6 +3,8 @@
 In memory every integer stays an integer: a place without a value holds the variable's fill (-1, or
 ``not_run`` for the status), text is ``""`` and measurements are NaN. On disk the file is netCDF4 with CF
 attributes. One file is one shard, that is one model at one length; :func:`open_run` gives all of them.
+
+Select methods by a mapping, ``dataset.sel({"method": "quest"})``: ``method=`` is an option of ``sel`` itself.
 """
 
 from __future__ import annotations

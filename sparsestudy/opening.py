@@ -103,7 +103,10 @@ def _check_place(file: Path, dataset: xr.Dataset) -> None:
 
 
 def open_study(experiment: str, published: bool = True) -> dict[str, xr.Dataset]:
-    """The merged datasets of an experiment by run name; folders without a dataset are left out.
+    """The merged datasets of an experiment by run name.
+
+    Folders without a dataset are left out, and so is the scratch run ``notebook``, which every
+    notebook that is started by hand without a name overwrites.
 
     Raises:
         StudyError: a file cannot be read or is foreign, or two files of one run disagree.
@@ -112,7 +115,7 @@ def open_study(experiment: str, published: bool = True) -> dict[str, xr.Dataset]
     stray = sorted(folder.glob("*.nc"))
     if stray:
         raise StudyError(f"{paths.shown(stray[0])} belongs to no run; move it out of results/.")
-    runs = sorted(child for child in folder.glob("*/") if any(child.glob("*.nc")))
+    runs = [run for run in sorted(folder.glob("*/")) if run.name != paths.SCRATCH and any(run.glob("*.nc"))]
     return {run.name: open_run(run) for run in runs}
 
 

@@ -25,6 +25,8 @@ def find_root() -> Path:
 
 
 ROOT = find_root()
+# The name that a notebook started by hand gives its run: scratch, shown on no page.
+SCRATCH = "notebook"
 
 
 def results(published: bool) -> Path:

@@ -17,8 +17,7 @@ from sparsestudy.errors import StudyError
 from sparsestudy.parameters import EXPERIMENTS, AccuracyParameters, experiment
 
 SMOKE = "smoke"
-# The name that a notebook started by hand gives its run: scratch, shown on no page.
-SCRATCH = "notebook"
+SCRATCH = paths.SCRATCH
 
 
 def read(path: Path) -> AccuracyParameters:
@@ -121,9 +120,9 @@ def create_local(experiment_name: str, run: str, given: dict[str, Any]) -> tuple
         name = different[0]
         holder = path if path.exists() else folder
         raise StudyError(
-            f"{paths.shown(holder)} is a different run ({name}: {json.dumps((before or {}).get(name))} there, "
-            f"{json.dumps(now[name])} here); choose another NAME, or move {paths.shown(path)} and the data "
-            f"in {paths.shown(folder)} away first."
+            f"{paths.shown(holder)} is a different run ({name}: {json.dumps((before or {})[name])} there, "
+            f"{json.dumps(now[name])} here); choose another NAME, or move {paths.shown(path)} and "
+            f"the data in {paths.shown(folder)} away first."
         )
     if path.exists():
         return path, False

@@ -49,8 +49,8 @@ def scrubbed(text: str) -> str:
     size = len(cleaned.encode())
     if size > LARGEST:
         raise StudyError(
-            f"The executed notebook has {size / 1000:.0f} KB, and at most {LARGEST // 1000} KB are published; "
-            "let its cells print less."
+            f"The executed notebook has {size / 1000:.0f} KB, and at most {LARGEST // 1000} KB are "
+            "published; let its cells print less."
         )
     return cleaned
 

@@ -41,6 +41,11 @@ _METHODS = {
 _CONTROLS = ("prefill", "control", "head", 0.4)
 
 
+def parse(parameters: dict[str, Any] | None = None) -> AccuracyParameters:
+    """:data:`DEFAULTS` with what differs."""
+    return AccuracyParameters.parse(DEFAULTS | (parameters or {}))
+
+
 def synthetic_run(parameters: dict[str, Any] | None = None, seed: int = 0) -> xr.Dataset:
     """A merged run of several shards.
 
@@ -48,7 +53,7 @@ def synthetic_run(parameters: dict[str, Any] | None = None, seed: int = 0) -> xr
         parameters: what differs from :data:`DEFAULTS`.
         seed: of the numbers.
     """
-    shards = AccuracyParameters.parse(DEFAULTS | (parameters or {})).shards()
+    shards = parse(parameters).shards()
     return ds.merge([synthetic_shard(shard, seed) for shard in shards], [shard.name for shard in shards])
 
 
@@ -60,7 +65,7 @@ def write_run(parameters: dict[str, Any] | None = None, seed: int = 0, current: 
         seed: of the numbers.
         current: whether to stamp them with the real key and commit, so that they count as fresh.
     """
-    shards = AccuracyParameters.parse(DEFAULTS | (parameters or {})).shards()
+    shards = parse(parameters).shards()
     for shard in shards:
         ds.save(synthetic_shard(shard, seed, current), shard.path)
     return shards
