@@ -8,7 +8,7 @@ set -eu
 
 folder=$1
 kind=$2
-oldest="transformers==5.17.0"
+oldest="transformers==5.17.0 huggingface_hub==1.33.0"
 
 fail() {
     echo "error: $*" >&2
@@ -72,7 +72,7 @@ case $kind in
         packages=$("$folder/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
         base=$("$BASE/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
         echo "import site; site.addsitedir('$base')" > "$packages/base.pth"
-        pip "$oldest"
+        pip $oldest
         ;;
     *) fail "the kind of environment is full, report or oldest, not '$kind'." ;;
 esac
