@@ -71,19 +71,21 @@ def is_cached(name: str) -> bool:
     return manifest.problem(folder(name), entry.origin, deep=False) is None
 
 
-def fetch(name: str, quiet: bool = False, accept_terms: bool = False) -> Path:
+def fetch(name: str, quiet: bool = False) -> Path:
     """Make sure that a model's weights are here and sound; download and convert them when they are not.
+
+    A model with terms of its own is fetched only because somebody named it, here or in a run's parameters;
+    that accepts the terms, and the announcement says so.
 
     Args:
         name: a model of the registry.
         quiet: no announcement and no progress on standard error.
-        accept_terms: the user named the model, which accepts its licence where that needs accepting.
 
     Returns:
         The folder with the safetensors and the tokenizer.
 
     Raises:
-        WeightsUnavailable: they cannot be had: no network, no space, a wrong sha256, terms not accepted.
+        WeightsUnavailable: they cannot be had: no network, no space, a wrong sha256.
         StudyError: unknown model, or a hub model without a pinned revision.
     """
     entry = REGISTRY[name]
@@ -93,11 +95,6 @@ def fetch(name: str, quiet: bool = False, accept_terms: bool = False) -> Path:
         entry.require_pin()
     if manifest.problem(folder(name), entry.origin, deep=None) is None:
         return folder(name)
-    if entry.terms and not accept_terms:
-        raise WeightsUnavailable(
-            f"The weights of '{name}' come under the {entry.licence} ({entry.licence_url}): accept them by "
-            f"fetching the model by its name, `python -m sparsestudy models fetch {name}`."
-        )
     from sparsestudy.weights.fetch import obtain
 
     return obtain(entry, quiet=quiet)

@@ -251,10 +251,12 @@ def test_no_download_to_be_had(shop: Shop) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_terms_are_accepted_by_naming_the_model(shop: Shop) -> None:
+def test_terms_are_said_before_anything_is_downloaded(shop: Shop) -> None:
+    shop.close()
     shop.change(terms=True, licence="Some Terms", licence_url="https://example.org/terms")
-    with pytest.raises(WeightsUnavailable, match=r"Some Terms \(https://example.org/terms\): accept them by"):
-        models.fetch(NAME)
+    said = run("fetch", NAME).stderr.splitlines()
+    assert said[0] == f"{NAME}: by naming this model you accept the Some Terms, https://example.org/terms"
+    assert said[-1].startswith("error: ")
 
 
 def test_remove_deletes_the_model_and_nothing_else(cached: Path) -> None:

@@ -87,11 +87,8 @@ def _why_not(entry: models.ModelEntry) -> str:
 
 
 def fetch(name: str) -> str:
-    """Fetch by name, which accepts the model's terms where there are any."""
-    entry = models.REGISTRY[name]
-    if entry.terms:
-        print(f"{name}: by fetching it you accept the {entry.licence}, {entry.licence_url}")
-    return f"{name}: {models.fetch(name, accept_terms=True)}"
+    """Fetch what is absent, and restore what is damaged."""
+    return f"{name}: {models.fetch(name)}"
 
 
 def verify(name: str) -> str:

@@ -24,7 +24,7 @@ class _Entry(BaseModel):
         parameters: number of weights.
         context: longest input in tokens that the model was made for.
         licence: of the weights; ``licence_url`` is where it can be read.
-        terms: true when the licence must be accepted, which is done by fetching the model by its name.
+        terms: true when the licence must be accepted, which naming the model does; no default run names one.
         chat_template: whether the tokenizer has one.
     """
 

