@@ -62,8 +62,9 @@ def execute(args: argparse.Namespace) -> int:
 
 def _run_new(args: argparse.Namespace) -> int:
     """A new run; one that cannot even start leaves no run file behind for later builds to stumble over."""
-    from sparsestudy import paths, runfiles
+    from sparsestudy import paths, runfiles, runs
 
+    runs.require_run_extra()
     path, created = _created(args)
     print(f"run file: {paths.shown(path)}", file=sys.stderr)
     try:
@@ -103,6 +104,7 @@ def _run_file(file: Path, args: argparse.Namespace, scheduled: bool) -> int:
     from sparsestudy import models, paths, plan, runfiles, runs
 
     parameters = runfiles.read(file)
+    runs.require_run_extra()
     parameters.check_fields()
     plans = [plan.inspect(shard) for shard in parameters.shards()]
     _refuse_unreadable(plans)
@@ -111,7 +113,7 @@ def _run_file(file: Path, args: argparse.Namespace, scheduled: bool) -> int:
         if item.shard not in wanted:
             print(f"{paths.shown(item.shard.path)} is fresh; --force makes it again", file=sys.stderr)
     for model in dict.fromkeys(shard.model for shard in wanted):
-        models.fetch(model, accept_terms=True)
+        models.fetch(model)
     runs.execute(wanted, _mode(args, scheduled, parameters.published), args.force, args.jobs)
     return 0
 
@@ -132,6 +134,8 @@ def _missing_local(args: argparse.Namespace) -> int:
     local = plan.inspect_all(published=False)
     _refuse_unreadable(local)
     wanted = [item.shard for item in local if item.state != "fresh"]
+    if wanted:
+        runs.require_run_extra()
     runs.execute(_with_weights(wanted), _mode(args, True, False), jobs=args.jobs)
     return 0
 
