@@ -107,3 +107,17 @@ def test_no_target_deletes_datasets() -> None:
             assert "results" not in line
             assert "notebooks" not in line
             assert "$(VENV)" not in line  # it may be the user's conda environment
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
+def test_documents_name_only_targets_and_commands_that_exist(document: str) -> None:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    code = "\n".join(
+        block or span for block, span in re.findall(r"```bash\n(.*?)```|`([^`]+)`", text, re.DOTALL)
+    )
+    assert set(re.findall(r"\bmake ([a-z-]+)", code)) <= TARGETS
+    commands = {path.stem for path in (ROOT / "sparsestudy" / "commands").glob("[a-z]*.py")}
+    assert set(re.findall(r"-m sparsestudy ([a-z]+)", code)) <= commands
+    for name in re.findall(r"`((?:sparsestudy|tools|tests|notebooks)/[\w./-]+)`", text):
+        if "mine" not in name:
+            assert (ROOT / name).exists(), name
