@@ -112,9 +112,8 @@ def test_no_target_deletes_datasets() -> None:
 @pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
 def test_documents_name_only_targets_and_commands_that_exist(document: str) -> None:
     text = (ROOT / document).read_text(encoding="utf-8")
-    code = "\n".join(
-        block or span for block, span in re.findall(r"```bash\n(.*?)```|`([^`]+)`", text, re.DOTALL)
-    )
+    spans = re.findall(r"```\w+\n(.*?)```|`([^`]+)`", text, re.DOTALL)
+    code = "\n".join(block or inline for block, inline in spans)
     assert set(re.findall(r"\bmake ([a-z-]+)", code)) <= TARGETS
     commands = {path.stem for path in (ROOT / "sparsestudy" / "commands").glob("[a-z]*.py")}
     assert set(re.findall(r"-m sparsestudy ([a-z]+)", code)) <= commands
