@@ -40,7 +40,6 @@ def execute(shards: Sequence[Shard], mode: Mode = "scheduler", force: bool = Fal
     Raises:
         StudyError: at least one shard could not be made; the others were.
     """
-    _require_run_extra()
     if not shards:
         return
     if mode == "in-process":
@@ -67,7 +66,12 @@ def execute(shards: Sequence[Shard], mode: Mode = "scheduler", force: bool = Fal
         watcher.conclude()
 
 
-def _require_run_extra() -> None:
+def require_run_extra() -> None:
+    """Check that this environment can run the study and not only show it.
+
+    Raises:
+        StudyError: the packages of the extra ``run`` are not installed.
+    """
     from importlib.util import find_spec
 
     missing = [
@@ -112,8 +116,10 @@ def _working_folder() -> Iterator[Path]:
     work.mkdir(parents=True)
     alive = FileLock(work / "alive.lock")
     with alive:
-        yield work
-        shutil.rmtree(work, ignore_errors=True)
+        try:
+            yield work
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
 
 
 def _snakemake(todo: Todo) -> list[str]:
@@ -178,7 +184,7 @@ class _Watcher:
         for number, shard in enumerate(self.todo.shards):
             if number not in self.started and self.todo.state(number, "started").exists():
                 self.started[number] = time.monotonic()
-                self.display.say(f"running {_title(shard)} ({number + 1} of {total})")
+                self.display.say(f"running {_title(shard)} ({len(self.started)} of {total})")
             if number in self.started and number not in self.finished:
                 self._look_at(number, shard)
 

@@ -15,7 +15,7 @@ from sparsestudy.errors import StudyError
 
 LARGEST = 200_000
 _KEPT_CELL_METADATA = ("tags",)
-_TEMPORARY = re.compile(r"(?:/private)?(?:/var/folders|/tmp)/[^\s\"':)]*")
+_TEMPORARY = re.compile(rf"(?:/private)?(?:/var/folders|/tmp|{re.escape(tempfile.gettempdir())})/[^\s\"':)]*")
 
 
 def scrubbed(text: str) -> str:
@@ -81,7 +81,6 @@ def _without_machine(text: str) -> str:
         str(paths.ROOT): ".",
         sys.prefix: "<environment>",
         str(Path.home()): "~",
-        tempfile.gettempdir(): "<temporary>",
     }
     for place in sorted(places, key=len, reverse=True):
         if len(place) > 1:
