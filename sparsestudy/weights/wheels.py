@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import math
 import os
 import shutil
 import subprocess
@@ -174,4 +175,4 @@ def _bytes_in(folder: Path) -> int:
 
 
 def _megabytes(count: int) -> int:
-    return max(1, round(count / MEGABYTE))
+    return math.ceil(count / MEGABYTE)
