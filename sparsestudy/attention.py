@@ -59,8 +59,11 @@ def selected_decode(
     token = torch.arange(slots, device=q.device) - offsets[:, None]
     index = token.clamp(min=0)[:, None, None].expand(-1, mask.shape[1], 1, -1)
     mask = mask.expand(len(offsets), -1, -1, -1).gather(-1, index) & (token >= 0)[:, None, None]
-    mask = _per_query_head(mask, q.shape[1])
-    return scaled_dot_product_attention(q, k, v, mask, scale=scaling, enable_gqa=True)
+    # The query heads of a KV group become the rows of one product, so that no key is copied for them.
+    groups = q.shape[1] // k.shape[1]
+    grouped = q.view(q.shape[0], k.shape[1], groups, q.shape[3])
+    mask = mask.view(len(offsets), k.shape[1], groups, slots) if mask.shape[1] == q.shape[1] else mask
+    return scaled_dot_product_attention(grouped, k, v, mask, scale=scaling).view_as(q)
 
 
 def _per_query_head(mask: Tensor, heads: int) -> Tensor:

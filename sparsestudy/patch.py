@@ -38,6 +38,7 @@ class Session:
     padded: bool = False
     lengths: Tensor = field(default_factory=lambda: torch.zeros(0))
     offsets: Tensor = field(default_factory=lambda: torch.zeros(0))
+    available: Tensor = field(default_factory=lambda: torch.zeros(0))
     caches: dict[int, Any] = field(default_factory=dict)
 
 
@@ -126,19 +127,28 @@ def _begin(session: Session) -> Any:
         mask = kwargs.get("attention_mask")
         if mask is None:
             session.lengths = torch.full((batch,), past + new, device=tokens.device)
-            session.offsets = torch.zeros_like(session.lengths)
             session.padded = False
-            return
-        if mask.ndim != 2:
-            raise StudyError("Sparse attention takes a 2-D attention_mask (batch, tokens), not a prepared one.")
-        if session.step == "prefill":
-            session.padded = not bool(mask.all())
-            if session.padded and not bool(mask[:, -1].all()):
-                raise StudyError("Prompts must be padded on the left; set tokenizer.padding_side = 'left'.")
-        session.lengths = mask.sum(1)
-        session.offsets = mask.shape[1] - session.lengths
+        else:
+            if mask.ndim != 2:
+                raise StudyError("Sparse attention takes a 2-D attention_mask (batch, tokens).")
+            if session.step == "prefill":
+                session.padded = _is_padded(mask)
+            session.lengths = mask.sum(1)
+        session.offsets = past + new - session.lengths
+        # Causal pairs of this pass: the triangle up to each row's length, less what came before.
+        before = session.lengths - session.lengths.clamp(max=new)
+        total = session.lengths * (session.lengths + 1) - before * (before + 1)
+        session.available = (total // 2)[:, None]
 
     return hook
+
+
+def _is_padded(mask: Tensor) -> bool:
+    """Whether a prompt's mask ``(batch, tokens)`` holds padding, which must stand on the left."""
+    padded = not bool(mask.all())
+    if padded and not bool(mask[:, -1].all()):
+        raise StudyError("Prompts must be padded on the left; set tokenizer.padding_side = 'left'.")
+    return padded
 
 
 def _phase(session: Session, past: int, new: int) -> Step:
@@ -186,11 +196,11 @@ def _attention(
     if session is None:  # another model that shares this one's config object: leave it as it was
         return dense()
     if kwargs.get("sliding_window") is not None:
-        _record(session, module.layer_idx, query, key, None, sparsified=False)
+        _record(session, module.layer_idx, key.shape[1], key.shape[2], None, sparsified=False)
         return dense()
     choose = _prefill if session.step == "prefill" else _decode
     selection, out = choose(session, module.layer_idx, query, key, value, scaling)
-    _record(session, module.layer_idx, query, key, selection)
+    _record(session, module.layer_idx, key.shape[1], key.shape[2], selection)
     return dense() if out is None else (out.transpose(1, 2).contiguous(), None)
 
 
@@ -233,18 +243,13 @@ def _context(session: Session, layer: int, k: Tensor, offsets: Tensor, scaling: 
 
 
 def _record(
-    session: Session, layer: int, q: Tensor, k: Tensor, selection: Selection | None, sparsified: bool = True
+    session: Session, layer: int, kv_heads: int, slots: int, selection: Selection | None, sparsified: bool = True
 ) -> None:
-    lengths = session.lengths
-    if session.step == "prefill":
-        new = torch.clamp(lengths, max=q.shape[2])
-        causal = lengths * (lengths + 1) // 2 - (lengths - new) * (lengths - new + 1) // 2
-        union = None
-    else:
-        causal = lengths
-        union = None if selection is None else _union(selection, k.shape[1], k.shape[2])
-    metadata = session.method.metadata_read(lengths)
-    session.trace.record(session.step, layer, selection, causal, metadata, union, sparsified)
+    read = None
+    if selection is not None and session.step == "decode":
+        metadata = session.method.metadata_read(session.lengths)[:, None]
+        read = _union(selection, kv_heads, slots) + metadata
+    session.trace.record(session.step, layer, session.available, selection, read, sparsified)
 
 
 def _union(selection: Selection, kv_heads: int, slots: int) -> Tensor:

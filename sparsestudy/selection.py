@@ -88,6 +88,8 @@ class Selection:
 
         A range counts whole for every query of its block, except keys after the block's last query.
         """
+        if self.query_block == 1:
+            return self.attended()
         rows = self._rows()[:, None, :, None]
         blocks = torch.arange(self.starts.shape[2], device=rows.device)
         last = self.first_query[:, None, None, None] + self.query_block * (blocks + 1)[:, None]

@@ -13,28 +13,51 @@ from torch import Tensor
 from sparsestudy.selection import Selection
 
 Step = Literal["prefill", "decode"]
+Kind = Literal["attended", "computed", "read"]
+# Steps kept before they are added up: adding at every step would cost as many launches as the model itself.
+PENDING = 64
 
 
 @dataclass
 class Count:
-    """Running sums of one layer in one phase, float64 ``(batch, heads)`` or ``(batch, 1)``."""
+    """Sums of one layer in one phase.
 
-    attended: Tensor | None = None
-    computed: Tensor | None = None
-    available: Tensor | None = None
-    read: Tensor | None = None
+    Each kind is counted in (query, key) pairs, int ``(batch, heads)`` or ``(batch, 1)`` a step; steps of rows
+    that are not active do not count.
+    """
+
     sparsified: bool = True
+    pending: list[tuple[dict[str, Tensor], Tensor | None]] = field(default_factory=list)
+    sums: dict[str, Tensor] = field(default_factory=dict)
 
-    def add(self, attended: Tensor, computed: Tensor, available: Tensor, read: Tensor) -> None:
-        """Add one step."""
-        for name, value in (
-            ("attended", attended),
-            ("computed", computed),
-            ("available", available),
-            ("read", read),
-        ):
-            known = getattr(self, name)
-            setattr(self, name, value.double() if known is None else known + value)
+    def add(self, values: dict[str, Tensor], active: Tensor | None) -> None:
+        """Add one step; `active` is bool ``(batch,)``, None for all rows."""
+        self.pending.append((values, active))
+        if len(self.pending) >= PENDING:
+            self.settle()
+
+    def settle(self) -> None:
+        """Add up what is pending."""
+        if not self.pending:
+            return
+        for name in self.pending[0][0]:
+            steps = torch.stack([
+                values[name] if active is None else values[name] * active[:, None]
+                for values, active in self.pending
+            ])
+            total = steps.sum(0, dtype=torch.float64)
+            self.sums[name] = self.sums[name] + total if name in self.sums else total
+        self.pending.clear()
+
+    def ratio(self, kind: Kind) -> Tensor:
+        """Share of the available pairs, heads averaged, float64 ``(batch,)``; NaN for rows without a step."""
+        self.settle()
+        return self.sums[kind].mean(1) / self.sums["available"][:, 0]
+
+    def by_head(self, kind: Kind) -> Tensor:
+        """Share of the available pairs of each head, float64 ``(batch, heads or 1)``."""
+        self.settle()
+        return self.sums[kind] / self.sums["available"]
 
 
 @dataclass
@@ -45,12 +68,13 @@ class Trace:
         backend: the backend that computes the attention.
         active: rows whose steps are counted, bool ``(batch,)``; None counts all.
         steps: forward passes seen, by phase.
+        counts: sums by phase and layer.
     """
 
     backend: str
     active: Tensor | None = None
-    steps: dict[Step, int] = field(default_factory=lambda: {"prefill": 0, "decode": 0})
     declared: Step | None = None
+    steps: dict[Step, int] = field(default_factory=lambda: {"prefill": 0, "decode": 0})
     counts: dict[Step, dict[int, Count]] = field(default_factory=lambda: {"prefill": {}, "decode": {}})
 
     @contextmanager
@@ -63,49 +87,43 @@ class Trace:
             self.declared = before
 
     def record(
-        self, step: Step, layer: int, selection: Selection | None, causal: Tensor, metadata: Tensor,
-        union: Tensor | None, sparsified: bool = True,
+        self,
+        step: Step,
+        layer: int,
+        available: Tensor,
+        selection: Selection | None,
+        read: Tensor | None = None,
+        sparsified: bool = True,
     ) -> None:
         """Count one layer of one forward pass.
 
         Args:
             step: the phase.
             layer: index of the layer.
+            available: causal pairs, int ``(batch, 1)``.
             selection: what was attended; None is dense.
-            causal: causal pairs of each row, int ``(batch,)``.
-            metadata: metadata read, in tokens, int ``(batch,)``.
-            union: tokens read by each KV head, int ``(batch, kv heads)``; None is `causal`.
+            read: tokens read by each KV head, metadata included, int ``(batch, kv heads or 1)``; None is all.
             sparsified: False for layers that methods leave alone.
         """
-        available = causal[:, None]
         attended = available if selection is None else selection.attended()
-        computed = available if selection is None else selection.computed()
-        read = (available if union is None else union) + (0 if selection is None else metadata[:, None])
-        values = [attended, computed, available, read]
-        if self.active is not None:
-            values = [v * self.active[:, None] for v in values]
-        count = self.counts[step].setdefault(layer, Count())
-        count.sparsified = sparsified
-        count.add(*values)
+        computed = attended if selection is None or selection.query_block == 1 else selection.computed()
+        values = {
+            "available": available,
+            "attended": attended,
+            "computed": computed,
+            "read": available if read is None else read,
+        }
+        self.counts[step].setdefault(layer, Count(sparsified)).add(values, self.active)
 
-    def density(self, step: Step, kind: Literal["attended", "computed", "read"] = "attended") -> Tensor:
-        """Density of the sparsified layers by layer and row, heads averaged, float64 ``(layers, batch)``.
+    def density(self, step: Step, kind: Kind = "attended") -> Tensor:
+        """Density of the sparsified layers by layer and row, heads averaged, float64 ``(layers, batch)``."""
+        layers = [count for _, count in sorted(self.counts[step].items()) if count.sparsified]
+        return torch.stack([count.ratio(kind) for count in layers])
 
-        NaN where a row took no step.
-        """
-        layers = [c for _, c in sorted(self.counts[step].items()) if c.sparsified]
-        return torch.stack([_ratio(c, kind) for c in layers])
-
-    def row_density(self, step: Step, kind: Literal["attended", "computed", "read"] = "attended") -> Tensor:
-        """Mean over the sparsified layers, float64 ``(batch,)``: the attended density of each sample."""
+    def row_density(self, step: Step, kind: Kind = "attended") -> Tensor:
+        """Mean over the sparsified layers, float64 ``(batch,)``: the density of each sample."""
         return self.density(step, kind).mean(0)
 
     def model_density(self, step: Step) -> Tensor:
         """Attended density over all layers, sliding-window ones included, float64 ``(batch,)``."""
-        return torch.stack([_ratio(c, "attended") for c in self.counts[step].values()]).mean(0)
-
-
-def _ratio(count: Count, kind: str) -> Tensor:
-    part, whole = getattr(count, kind), count.available
-    assert part is not None and whole is not None
-    return part.mean(1) / whole[:, 0]
+        return torch.stack([count.ratio("attended") for count in self.counts[step].values()]).mean(0)

@@ -74,12 +74,11 @@ class Quest(Method):
     def page_scores(self, q: Tensor, kv_heads: int, context: Context) -> Tensor:
         """Upper bounds on the scores, fp32 ``(batch, KV or query heads, pages)``.
 
-        Written as two products: ``sum max(q min, q max) = relu(q) . max - relu(-q) . min``.
+        Written as two products: ``sum max(q min, q max) = relu(q) . max - relu(-q) . min``. Pages that a row
+        does not have hold infinities, and so NaN here; the caller masks them.
         """
         bounds = context.page_bounds(self.page_size)
-        # Pages that a row does not have hold infinities; they are masked later and must not make NaN here.
-        low = bounds.minimum.float().nan_to_num(posinf=0.0)
-        high = bounds.maximum.float().nan_to_num(neginf=0.0)
+        low, high = bounds.minimum.float(), bounds.maximum.float()
         grouped = q.float().unflatten(1, (kv_heads, -1)).squeeze(3)
         scores = grouped.clamp(min=0) @ high.transpose(-1, -2) + grouped.clamp(max=0) @ low.transpose(-1, -2)
         return scores.sum(2) if self.scope == "group" else scores.flatten(1, 2)

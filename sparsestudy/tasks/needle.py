@@ -98,7 +98,7 @@ class Needle(Task):
             return build(tokenizer, self._parts(sentences, facts, asked), self.question)
 
         what = f"needle with {self.needles} needles and {self.queries} queries"
-        return fill(tokenizer, length, make, most, what)
+        return fill(tokenizer, length, make, pieces, what)
 
     def _parts(self, sentences: list[str], facts: list[tuple[str, str]], asked: list[int]) -> Parts:
         """The text, its question and the places of the facts asked for."""

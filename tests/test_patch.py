@@ -1,0 +1,247 @@
+"""Sparse attention inside a transformers model: right, padded or not, and gone afterwards."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from shapes import variant_id, variants
+from tolerances import LOGITS
+from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
+
+from sparsestudy.cache import StudyCache
+from sparsestudy.errors import StudyError
+from sparsestudy.generate import Prompt, decode, prefill
+from sparsestudy.methods import METHODS
+from sparsestudy.methods.base import Method
+from sparsestudy.patch import SLOT, attention_modules, sparse_attention
+from sparsestudy.reference import reference_attention
+
+SPARSE = [method for method in variants() if method.phase != "none"]
+NO_END: frozenset[int] = frozenset()
+# Models this small only lose time to a second thread.
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def model() -> LlamaForCausalLM:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=97, hidden_size=64, intermediate_size=64, num_hidden_layers=3, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=512, attn_implementation="sdpa",
+    )
+    # Larger than usual initial weights, so that attention is far from uniform and a mistake shows.
+    config.initializer_range = 0.2
+    return LlamaForCausalLM(config).eval()
+
+
+def prompt(length: int, seed: int = 0) -> list[int]:
+    """Random tokens."""
+    return torch.randint(1, 97, (length,), generator=torch.Generator().manual_seed(seed)).tolist()
+
+
+def padded(*rows: list[int]) -> dict[str, torch.Tensor]:
+    """Rows padded on the left."""
+    longest = max(map(len, rows))
+    ids = [[0] * (longest - len(row)) + row for row in rows]
+    mask = [[0] * (longest - len(row)) + [1] * len(row) for row in rows]
+    return {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask)}
+
+
+def reply(model: LlamaForCausalLM, rows: list[list[int]], method: Method, tail: str, limit: int = 6, cut: int = 9):
+    """What the study's driver generates, the last `cut` tokens of each prompt being its tail."""
+    prompts = [Prompt(row, len(row) - cut) for row in rows]
+    first = method if method.phase == "prefill" else METHODS["dense"]()
+    rest = METHODS["dense"]() if method.phase == "prefill" else method
+    return decode(model, prefill(model, prompts, first, tail), rest, limit, NO_END, lambda ids: False)
+
+
+@pytest.mark.parametrize("method", variants(), ids=variant_id)
+@torch.no_grad()
+def test_full_budget_equals_dense(model: LlamaForCausalLM, method: Method) -> None:
+    batch = padded(prompt(100), prompt(61, 1))
+    want = model(**batch).logits
+    full = method.at_sparsity(0.0, 100)
+    with sparse_attention(model, full) as trace:
+        out = model(**batch).logits
+        generated = model.generate(**batch, max_new_tokens=5, do_sample=False, eos_token_id=None, pad_token_id=0)
+    real = batch["attention_mask"].bool()
+    assert (out - want)[real].abs().max() < LOGITS
+    assert torch.all(trace.row_density("prefill") == 1)
+    assert torch.all(trace.row_density("decode") == 1)
+    dense = model.generate(**batch, max_new_tokens=5, do_sample=False, eos_token_id=None, pad_token_id=0)
+    assert torch.equal(generated, dense)
+
+
+@pytest.mark.parametrize("method", SPARSE, ids=variant_id)
+@torch.no_grad()
+def test_a_padded_row_equals_the_row_alone(model: LlamaForCausalLM, method: Method) -> None:
+    ready = method.at_sparsity(0.4, 130)
+    rows = [prompt(130), prompt(97, 1), prompt(45, 2)]
+    for tail in ("dense", "decode") if ready.phase == "decode" else ("dense",):
+        together = reply(model, rows, ready, tail)
+        for i, row in enumerate(rows):
+            alone = reply(model, [row], ready, tail)
+            assert together.ids[i] == alone.ids[0]
+            assert together.trace.density("decode")[:, i].tolist() == pytest.approx(
+                alone.trace.density("decode")[:, 0].tolist()
+            )
+
+
+@pytest.mark.parametrize("method", SPARSE, ids=variant_id)
+def test_tails_of_different_lengths_do_not_mix(model: LlamaForCausalLM, method: Method) -> None:
+    if method.phase != "decode":
+        method = METHODS["dense"]()
+    ready = method.at_sparsity(0.4, 80)
+    rows, cuts = [prompt(80), prompt(80, 1)], [3, 17]
+    prompts = [Prompt(row, len(row) - cut) for row, cut in zip(rows, cuts, strict=True)]
+    dense = METHODS["dense"]()
+    both = decode(model, prefill(model, prompts, dense, "decode"), ready, 5, NO_END, lambda ids: False)
+    for i, single in enumerate(prompts):
+        one = decode(model, prefill(model, [single], dense, "decode"), ready, 5, NO_END, lambda ids: False)
+        assert both.ids[i] == one.ids[0]
+
+
+@pytest.mark.parametrize("method", SPARSE, ids=variant_id)
+@torch.no_grad()
+def test_generate_and_the_driver_agree(model: LlamaForCausalLM, method: Method) -> None:
+    ready = method.at_sparsity(0.4, 120)
+    rows = [prompt(120), prompt(70, 1)]
+    driver = reply(model, rows, ready, "dense", limit=7)
+    for cache in (StudyCache(model.config), DynamicCache(config=model.config)):
+        with sparse_attention(model, ready) as trace:
+            out = model.generate(
+                **padded(*rows), max_new_tokens=7, do_sample=False, past_key_values=cache, eos_token_id=None,
+                pad_token_id=0,
+            )
+        assert out[:, 120:].tolist() == driver.ids
+        phase = ready.phase
+        want = driver.trace if phase == "decode" else None
+        if want is not None:
+            assert trace.row_density(phase).tolist() == pytest.approx(want.row_density(phase).tolist())
+
+
+@pytest.mark.parametrize("method", SPARSE, ids=variant_id)
+@torch.no_grad()
+def test_each_layer_computes_the_reference_over_its_selection(model: LlamaForCausalLM, method: Method) -> None:
+    """One layer, taken out of the model: its output must be the reference over what the method selects."""
+    ready = method.at_sparsity(0.4, 120)
+    seen: list[tuple[torch.Tensor, ...]] = []
+    target = attention_modules(model)[1]
+    hook = target.o_proj.register_forward_pre_hook(lambda m, args: seen.append((args[0],)))
+    chosen: list[tuple[torch.Tensor, torch.Tensor, object]] = []
+    phase = ready.phase
+
+    class Spy(type(ready)):  # type: ignore[misc]  # the class is only known at run time
+        def _note(self, q, k, context, selection):
+            if context.layer == 1 and selection is not None:
+                chosen.append((q, k, selection))
+            return selection
+
+        def prefill(self, q, k, context):
+            return self._note(q, k, context, super().prefill(q, k, context))
+
+        def decode(self, q, k, context):
+            return self._note(q, k, context, super().decode(q, k, context))
+
+    spy = Spy(**{name: getattr(ready, name) for name in _fields(ready)})
+    cache = StudyCache(model.config)
+    row = prompt(120)
+    try:
+        with sparse_attention(model, spy):
+            model(input_ids=torch.tensor([row[:-1]] if phase == "decode" else [row]), past_key_values=cache)
+            if phase == "decode":
+                model(input_ids=torch.tensor([row[-1:]]), past_key_values=cache)
+    finally:
+        hook.remove()
+    q, k, selection = chosen[-1]
+    v = cache.layers[1].values
+    want = reference_attention(q, k, v, selection, target.scaling)
+    got = seen[-1][0].unflatten(-1, (4, -1)).transpose(1, 2)
+    assert torch.allclose(got, want, atol=1e-5)
+
+
+def _fields(method: Method) -> list[str]:
+    import dataclasses
+
+    return [field.name for field in dataclasses.fields(method) if field.init]
+
+
+@pytest.mark.parametrize("fail", [False, True])
+@torch.no_grad()
+def test_everything_is_restored(model: LlamaForCausalLM, fail: bool) -> None:
+    batch = padded(prompt(40))
+    want = model(**batch).logits
+    state = [(dict(m.__dict__), len(m._forward_pre_hooks)) for m in model.modules()]
+    implementation = model.config._attn_implementation
+    try:
+        with sparse_attention(model, METHODS["window"](local=4)):
+            model(**batch)
+            with sparse_attention(model, METHODS["quest"]()):
+                model(**batch)
+            assert all(hasattr(m, SLOT) for m in attention_modules(model))
+            if fail:
+                raise RuntimeError("the body fails")
+    except RuntimeError:
+        assert fail
+    assert model.config._attn_implementation == implementation
+    assert [(set(m.__dict__), len(m._forward_pre_hooks)) for m in model.modules()] == [
+        (set(attributes), hooks) for attributes, hooks in state
+    ]
+    assert torch.equal(model(**batch).logits, want)
+
+
+@torch.no_grad()
+def test_a_model_that_shares_the_config_is_left_alone(model: LlamaForCausalLM) -> None:
+    other = LlamaForCausalLM(model.config).eval()
+    batch = padded(prompt(50))
+    want = other(**batch).logits
+    with sparse_attention(model, METHODS["window"](local=4)):
+        assert (other(**batch).logits - want).abs().max() < LOGITS
+
+
+@torch.no_grad()
+def test_bytes_read_count_metadata_and_the_union_of_a_group(model: LlamaForCausalLM) -> None:
+    rows = [prompt(160)]
+    shared = reply(model, rows, METHODS["quest"](token_budget=32), "dense").trace
+    single = reply(model, rows, METHODS["quest"](token_budget=32, scope="head"), "dense").trace
+    assert (shared.row_density("decode", "read") > shared.row_density("decode")).all()
+    assert (single.row_density("decode", "read") >= single.row_density("decode")).all()
+    # 2 to 3 pages of 16 attended; the metadata of 10 complete pages counts as 10 tokens more.
+    steps = torch.tensor([[160.0 + i for i in range(1, 6)]])
+    extra = (shared.row_density("decode", "read") - shared.row_density("decode")) * steps.sum()
+    assert float(extra[0]) == pytest.approx(sum((160 + i - 1) // 16 for i in range(1, 6)))
+
+
+@torch.no_grad()
+def test_misuse_is_one_sentence(model: LlamaForCausalLM) -> None:
+    sparse = METHODS["block_sparse"](top_blocks=3)
+    with pytest.raises(StudyError, match="no backend 'triton'"), sparse_attention(model, sparse, backend="triton"):
+        pass
+    right = {"input_ids": torch.ones(2, 8, dtype=torch.long), "attention_mask": torch.ones(2, 8, dtype=torch.long)}
+    right["attention_mask"][1, 6:] = 0
+    with pytest.raises(StudyError, match="padded on the left"), sparse_attention(model, sparse):
+        model(**right)
+    with pytest.raises(StudyError, match="block_sparse .* chunks"), sparse_attention(model, sparse):
+        cache = StudyCache(model.config)
+        model(input_ids=torch.ones(1, 8, dtype=torch.long), past_key_values=cache)
+        model(input_ids=torch.ones(1, 8, dtype=torch.long), past_key_values=cache)
+    with pytest.raises(StudyError, match="no attention layers"), sparse_attention(torch.nn.Linear(2, 2), sparse):
+        pass
+
+
+def test_importing_changes_no_table_of_transformers() -> None:
+    code = (
+        "import transformers; before = set(transformers.AttentionInterface().keys());"
+        "import sparsestudy.patch, sparsestudy.evaluate;"
+        "assert set(transformers.AttentionInterface().keys()) == before"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+@pytest.mark.parametrize("module", ["sparsestudy", "sparsestudy.methods", "sparsestudy.tasks", "sparsestudy.tasks.needle"])
+def test_light_modules_load_no_torch(module: str) -> None:
+    code = f"import sys, {module}; assert not {{'torch', 'transformers'}} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
