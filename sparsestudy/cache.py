@@ -31,13 +31,13 @@ class PageBounds:
     seen: int = 0
 
 
-class StudyLayer(DynamicLayer):  # type: ignore[misc]  # transformers is untyped here
+class StudyLayer(DynamicLayer):
     """One layer's keys and values ``(batch, kv heads, slots, dim)``, appended in place."""
 
     is_croppable = False
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
         self._buffers: tuple[Tensor, Tensor] | None = None
         self._bounds: dict[int, PageBounds] = {}
         self.offsets: Tensor | None = None
@@ -47,7 +47,9 @@ class StudyLayer(DynamicLayer):  # type: ignore[misc]  # transformers is untyped
         super().lazy_initialization(key_states, value_states)
         self._buffers = (key_states[:, :, :0], value_states[:, :, :0])
 
-    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
         """Append ``(batch, kv heads, tokens, dim)`` and return all keys and values."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
@@ -55,22 +57,18 @@ class StudyLayer(DynamicLayer):  # type: ignore[misc]  # transformers is untyped
         seen = self.get_seq_length()
         stop = seen + key_states.shape[2]
         if stop > self._buffers[0].shape[2]:
-            self._buffers = tuple(_grown(b, seen, stop + RESERVE) for b in self._views(seen, key_states))
-        for buffer, new in zip(self._buffers, (key_states, value_states), strict=True):
-            buffer[:, :, seen:stop] = new
-        self.keys, self.values = self._views(stop, key_states)
-        return self.keys, self.values
-
-    def _views(self, stop: int, like: Tensor) -> tuple[Tensor, Tensor]:
-        assert self._buffers is not None
+            keys, values = self._buffers
+            self._buffers = _grown(keys, seen, stop + RESERVE), _grown(values, seen, stop + RESERVE)
         keys, values = self._buffers
-        if stop == 0:
-            return like[:, :, :0], like[:, :, :0]
-        return keys[:, :, :stop], values[:, :, :stop]
+        keys[:, :, seen:stop], values[:, :, seen:stop] = key_states, value_states
+        self.keys, self.values = keys[:, :, :stop], values[:, :, :stop]
+        return self.keys, self.values
 
     def reset(self) -> None:
         """Forget every token; a fork made earlier keeps its own."""
-        self.__init__()  # type: ignore[misc]  # the same layer, empty again
+        self.keys = self.values = self._buffers = self.offsets = None
+        self.is_initialized = False
+        self._bounds = {}
 
     def fork(self) -> StudyLayer:
         """An independent copy: what is appended to one does not show in the other."""
@@ -80,8 +78,9 @@ class StudyLayer(DynamicLayer):  # type: ignore[misc]  # transformers is untyped
             bounds.minimum, bounds.maximum = bounds.minimum.clone(), bounds.maximum.clone()
         if self._buffers is not None:
             seen = self.get_seq_length()
-            twin._buffers = tuple(_grown(b[:, :, :seen], seen, seen + RESERVE) for b in self._buffers)
-            twin.keys, twin.values = (b[:, :, :seen] for b in twin._buffers)
+            keys, values = self._buffers
+            twin._buffers = _grown(keys, seen, seen + RESERVE), _grown(values, seen, seen + RESERVE)
+            twin.keys, twin.values = (buffer[:, :, :seen] for buffer in twin._buffers)
         return twin
 
     def page_bounds(self, page_size: int) -> PageBounds:
@@ -96,7 +95,7 @@ class StudyLayer(DynamicLayer):  # type: ignore[misc]  # transformers is untyped
         return bounds
 
 
-class StudyCache(DynamicCache):  # type: ignore[misc]  # transformers is untyped here
+class StudyCache(DynamicCache):
     """A cache of :class:`StudyLayer`; sliding-window layers keep transformers' own class.
 
     Args:
@@ -115,7 +114,9 @@ class StudyCache(DynamicCache):  # type: ignore[misc]  # transformers is untyped
         return twin
 
 
-def updated_page_bounds(keys: Tensor, offsets: Tensor, page_size: int, known: PageBounds | None) -> PageBounds:
+def updated_page_bounds(
+    keys: Tensor, offsets: Tensor, page_size: int, known: PageBounds | None
+) -> PageBounds:
     """Page bounds of a left-padded cache, recomputed from the first page that new tokens touched.
 
     Args:

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
     from sparsestudy.shards import Shard
 
-CALM = "skipped_memory"
-
 
 @dataclass(frozen=True)
 class Case:
@@ -87,7 +85,9 @@ def placement(device: str, dtype: str) -> tuple[str, str]:
     """
     gpu = torch.cuda.is_available()
     if device == "cuda" and not gpu:
-        raise StudyError("The device 'cuda' was asked for, but torch sees no GPU here; use device: auto or cpu.")
+        raise StudyError(
+            "The device 'cuda' was asked for, but torch sees no GPU here; use device: auto or cpu."
+        )
     device = device if device != "auto" else ("cuda" if gpu else "cpu")
     return device, dtype if dtype != "auto" else ("bfloat16" if device == "cuda" else "float32")
 
@@ -104,7 +104,9 @@ def evaluate(work: Work, model: Any, tokenizer: Any) -> xr.Dataset:
     size = max(1, run.batch_tokens // shard.length)
     starts = range(0, run.samples, size)
     tag = short_hash(json.dumps([run.plain(), str(model.dtype), model.device.type, _identity(work)]))
-    progress = Progress(run.samples * len(work.tasks) * len(work.settings), f"{shard.model} at {shard.length}")
+    progress = Progress(
+        run.samples * len(work.tasks) * len(work.settings), f"{shard.model} at {shard.length}"
+    )
     records: list[list[dict[str, Any]]] = [[] for _ in work.tasks]
     for t, task in enumerate(work.tasks):
         for start in starts:
@@ -159,7 +161,7 @@ def _batch(
             # The cell is marked, the others go on: at this length a method may need more than another.
             shared.clear()
             torch.cuda.empty_cache()
-            record[setting.key] = {CALM: True}
+            record[setting.key] = {"skipped_memory": True}
         progress.advance(len(cases))
     return record
 

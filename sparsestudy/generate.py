@@ -69,7 +69,9 @@ class Replies:
 
 
 @torch.no_grad()
-def prefill(model: Any, prompts: Sequence[Prompt], method: Method, tail: str, backend: str = "auto") -> Prefilled:
+def prefill(
+    model: Any, prompts: Sequence[Prompt], method: Method, tail: str, backend: str = "auto"
+) -> Prefilled:
     """Run the prompts through the model once.
 
     Args:
@@ -135,7 +137,9 @@ def decode(
                         finish[row] = "stop"
                     else:
                         ids[row].append(best[row])
-                        finish[row] = "stop" if done(ids[row]) else "length" if len(ids[row]) >= limit else None
+                        finish[row] = (
+                            "stop" if done(ids[row]) else "length" if len(ids[row]) >= limit else None
+                        )
                 fed.append(best[row])
             if all(finish):
                 break
@@ -157,7 +161,8 @@ def _forward(model: Any, tokens: Tensor, mask: Tensor, cache: StudyCache) -> Ten
         use_cache=True,
         logits_to_keep=1,
     )
-    return out.logits[:, -1]
+    last: Tensor = out.logits[:, -1]
+    return last
 
 
 def densities(trace: Trace, step: Step) -> dict[str, list[float]]:

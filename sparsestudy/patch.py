@@ -116,7 +116,9 @@ def _begin(session: Session) -> Any:
     """The hook that learns phase, lengths and padding before each forward pass."""
 
     def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        tokens = kwargs.get("input_ids") if kwargs.get("input_ids") is not None else kwargs.get("inputs_embeds")
+        tokens = (
+            kwargs.get("input_ids") if kwargs.get("input_ids") is not None else kwargs.get("inputs_embeds")
+        )
         if tokens is None:
             tokens = args[0]
         batch, new = tokens.shape[:2]
@@ -156,8 +158,8 @@ def _phase(session: Session, past: int, new: int) -> Step:
     step = session.trace.declared or ("prefill" if past == 0 or new > 1 else "decode")
     if step == "prefill" and past and session.method.phase == "prefill":
         raise StudyError(
-            f"{session.method.name} chooses for a whole prompt at once and cannot prefill in chunks; pass the "
-            "prompt in one forward pass."
+            f"{session.method.name} chooses for a whole prompt at once and cannot prefill in chunks; pass "
+            "the prompt in one forward pass."
         )
     if step == "decode" and new > 1:
         raise StudyError(f"A decode step takes one token a row, not {new}.")
@@ -169,20 +171,31 @@ def _note_cache(session: Session) -> Any:
 
     def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         cache = kwargs.get("past_key_values")
-        session.caches[module.layer_idx] = None if cache is None else cache.layers[module.layer_idx : module.layer_idx + 1]
+        session.caches[module.layer_idx] = (
+            None if cache is None else cache.layers[module.layer_idx : module.layer_idx + 1]
+        )
 
     return hook
 
 
 def _attention(
-    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, *,
-    scaling: float | None = None, dropout: float = 0.0, **kwargs: Any,
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **kwargs: Any,
 ) -> tuple[Tensor, Tensor | None]:
-    """What transformers calls in every layer: ``query (batch, heads, tokens, dim)``, keys not yet repeated."""
+    """What transformers calls in every layer: ``query (batch, heads, tokens, dim)``, keys unrepeated."""
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
     if kwargs.get("softcap") is not None:
-        raise StudyError(f"{type(module).__name__} caps its attention scores, which sparse attention does not support.")
+        raise StudyError(
+            f"{type(module).__name__} caps its attention scores, which sparse attention does not support."
+        )
     if scaling is None:
         scaling = query.shape[-1] ** -0.5
     session: Session | None = getattr(module, SLOT, None)
@@ -212,7 +225,9 @@ def _prefill(
         return None, None
     shift = session.offsets if session.padded else None
     q, k, v = (_rolled(x, shift) for x in (q, k, v))
-    selection = session.method.prefill(q, k, _context(session, layer, k, torch.zeros_like(session.offsets), scaling))
+    selection = session.method.prefill(
+        q, k, _context(session, layer, k, torch.zeros_like(session.offsets), scaling)
+    )
     if selection is None:
         return None, None
     out = selected_attention(q, k, v, selection, scaling)
@@ -243,7 +258,12 @@ def _context(session: Session, layer: int, k: Tensor, offsets: Tensor, scaling: 
 
 
 def _record(
-    session: Session, layer: int, kv_heads: int, slots: int, selection: Selection | None, sparsified: bool = True
+    session: Session,
+    layer: int,
+    kv_heads: int,
+    slots: int,
+    selection: Selection | None,
+    sparsified: bool = True,
 ) -> None:
     read = None
     if selection is not None and session.step == "decode":
@@ -253,15 +273,16 @@ def _record(
 
 
 def _union(selection: Selection, kv_heads: int, slots: int) -> Tensor:
-    """Tokens that a step reads for each KV head: the union over its query heads, ``(batch, 1 or kv heads)``."""
+    """Tokens a step reads for each KV head, the union over its query heads: ``(batch, 1 or kv heads)``."""
     if selection.heads <= kv_heads:
         return selection.attended()
     mask = selection.mask(slice(0, 1), slots)
-    return mask.unflatten(1, (kv_heads, -1)).any(2).sum((2, 3))
+    union: Tensor = mask.unflatten(1, (kv_heads, -1)).any(2)
+    return union.sum((2, 3))
 
 
 def _rolled(x: Tensor, shift: Tensor | None) -> Tensor:
-    """Rows moved left by `shift` tokens ``(batch,)``; what falls off an end is filled with that end's token."""
+    """Rows moved left by `shift` tokens ``(batch,)``; the end left empty repeats its last token."""
     if shift is None:
         return x
     token = (torch.arange(x.shape[2], device=x.device) + shift[:, None]).clamp(0, x.shape[2] - 1)

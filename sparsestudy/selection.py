@@ -71,9 +71,7 @@ class Selection:
     def attended(self) -> Tensor:
         """Attended (query, key) pairs, int64 ``(batch, heads)``: the only place where they are counted."""
         rows = self._rows()
-        first = self.first_query[:, None] + self.query_block * torch.arange(
-            rows.shape[1], device=rows.device
-        )
+        first = self.first_query[:, None] + self.query_block * torch.arange(rows.shape[1], device=rows.device)
         first, rows = first[:, None, :, None], rows[:, None, :, None]
         before = _pairs_below(first - self.starts, self.widths)
         return (_pairs_below(first + rows - self.starts, self.widths) - before).sum((2, 3))

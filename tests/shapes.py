@@ -22,7 +22,9 @@ def tensors(tokens: int, heads: int = 4, kv_heads: int = 2, dim: int = 16, batch
     return q, k, v
 
 
-def context(lengths: list[int], k: Tensor, offsets: list[int] | None = None, scaling: float = 0.25) -> Context:
+def context(
+    lengths: list[int], k: Tensor, offsets: list[int] | None = None, scaling: float = 0.25
+) -> Context:
     """A context of rows with these lengths; page bounds are made from `k`."""
     moved = torch.tensor(offsets or [0] * len(lengths))
 

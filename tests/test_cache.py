@@ -11,7 +11,11 @@ from transformers import LlamaConfig
 from sparsestudy.cache import StudyCache, updated_page_bounds
 
 CONFIG = LlamaConfig(
-    vocab_size=32, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=4,
+    vocab_size=32,
+    hidden_size=16,
+    intermediate_size=16,
+    num_hidden_layers=2,
+    num_attention_heads=4,
     num_key_value_heads=2,
 )
 
@@ -64,7 +68,9 @@ def test_a_reset_leaves_forks_alone() -> None:
     st.sampled_from([4, 16]),
     st.integers(0, 50),
 )
-def test_page_bounds_are_those_computed_from_scratch(first: int, more: list[int], page: int, pad: int) -> None:
+def test_page_bounds_are_those_computed_from_scratch(
+    first: int, more: list[int], page: int, pad: int
+) -> None:
     offsets = torch.tensor([0, min(pad, first - 1)])
     cache = StudyCache(CONFIG)
     layer = cache.layers[0]

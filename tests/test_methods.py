@@ -23,7 +23,9 @@ def choose(method: Method, tokens: int, seed: int = 0, batch: int = 1) -> Select
     """What a method selects for a random input of so many tokens, in its own phase."""
     q, k, _ = tensors(tokens, batch=batch, seed=seed)
     around = context([tokens] * batch, k)
-    selection = method.prefill(q, k, around) if method.phase == "prefill" else method.decode(q[:, :, -1:], k, around)
+    selection = (
+        method.prefill(q, k, around) if method.phase == "prefill" else method.decode(q[:, :, -1:], k, around)
+    )
     assert selection is not None
     return selection
 
@@ -37,9 +39,7 @@ def budgeted(method: Method, sparsity: float, tokens: int) -> Method | None:
     """The method at a sparsity, or None where it says that it cannot be reached."""
     try:
         return method.at_sparsity(sparsity, tokens)
-    except Unreachable as error:
-        assert 1 >= error.lowest_density > 1 - sparsity
-        assert str(tokens) in str(error)
+    except Unreachable:
         return None
 
 
@@ -118,9 +118,10 @@ def test_more_budget_never_lowers_density(method: Method, tokens: int, seed: int
 
 @pytest.mark.parametrize("method", SPARSE, ids=variant_id)
 def test_impossible_targets_are_refused_with_the_lowest_density(method: Method) -> None:
-    with pytest.raises(Unreachable) as caught:
-        method.at_sparsity(0.999, 64)
-    assert 1 - 0.999 < caught.value.lowest_density <= 1
+    for sparsity, tokens in ((0.999, 64), (0.95, 40), (0.99, 90)):
+        with pytest.raises(Unreachable, match=str(tokens)) as caught:
+            method.at_sparsity(sparsity, tokens)
+        assert 1 - sparsity < caught.value.lowest_density <= 1
 
 
 @pytest.mark.parametrize("method", SPARSE, ids=variant_id)
@@ -138,14 +139,16 @@ def test_a_row_chooses_as_it_would_alone(method: Method) -> None:
     if ready.phase == "prefill":
         both = ready.prefill(q, k, context(lengths, k))
         alone = ready.prefill(q[1:, :, :137], k[1:, :, :137], context([137], k[1:, :, :137]))
-        assert both is not None and alone is not None
+        assert both is not None
+        assert alone is not None
         row = both.mask(slice(0, 137 - 137 % both.query_block), 137)
         mine = alone.mask(slice(0, 137 - 137 % alone.query_block), 137)
     else:
         offsets = [0, 63]
         both = ready.decode(q[:, :, -1:], k, context(lengths, k, offsets))
         alone = ready.decode(q[1:, :, -1:], k[1:, :, 63:], context([137], k[1:, :, 63:]))
-        assert both is not None and alone is not None
+        assert both is not None
+        assert alone is not None
         row, mine = both.mask(slice(0, 1), 137), alone.mask(slice(0, 1), 137)
     assert torch.equal(row[-1], mine[-1])
     assert both.attended()[-1].tolist() == alone.attended()[0].tolist()
@@ -160,7 +163,8 @@ def test_grouped_heads_choose_as_repeated_ones(method: Method) -> None:
     query = q if ready.phase == "prefill" else q[:, :, -1:]
     hook = ready.prefill if ready.phase == "prefill" else ready.decode
     grouped, single = hook(query, k, context([200], k)), hook(query, repeated, context([200], repeated))
-    assert grouped is not None and single is not None
+    assert grouped is not None
+    assert single is not None
     assert torch.equal(mask_of(grouped, 200), mask_of(single, 200))
 
 

@@ -29,8 +29,14 @@ torch.set_num_threads(1)
 def model() -> LlamaForCausalLM:
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=97, hidden_size=64, intermediate_size=64, num_hidden_layers=3, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=512, attn_implementation="sdpa",
+        vocab_size=97,
+        hidden_size=64,
+        intermediate_size=64,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        attn_implementation="sdpa",
     )
     # Larger than usual initial weights, so that attention is far from uniform and a mistake shows.
     config.initializer_range = 0.2
@@ -50,7 +56,9 @@ def padded(*rows: list[int]) -> dict[str, torch.Tensor]:
     return {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask)}
 
 
-def reply(model: LlamaForCausalLM, rows: list[list[int]], method: Method, tail: str, limit: int = 6, cut: int = 9):
+def reply(
+    model: LlamaForCausalLM, rows: list[list[int]], method: Method, tail: str, limit: int = 6, cut: int = 9
+):
     """What the study's driver generates, the last `cut` tokens of each prompt being its tail."""
     prompts = [Prompt(row, len(row) - cut) for row in rows]
     first = method if method.phase == "prefill" else METHODS["dense"]()
@@ -66,7 +74,9 @@ def test_full_budget_equals_dense(model: LlamaForCausalLM, method: Method) -> No
     full = method.at_sparsity(0.0, 100)
     with sparse_attention(model, full) as trace:
         out = model(**batch).logits
-        generated = model.generate(**batch, max_new_tokens=5, do_sample=False, eos_token_id=None, pad_token_id=0)
+        generated = model.generate(
+            **batch, max_new_tokens=5, do_sample=False, eos_token_id=None, pad_token_id=0
+        )
     real = batch["attention_mask"].bool()
     assert (out - want)[real].abs().max() < LOGITS
     assert torch.all(trace.row_density("prefill") == 1)
@@ -113,7 +123,11 @@ def test_generate_and_the_driver_agree(model: LlamaForCausalLM, method: Method) 
     for cache in (StudyCache(model.config), DynamicCache(config=model.config)):
         with sparse_attention(model, ready) as trace:
             out = model.generate(
-                **padded(*rows), max_new_tokens=7, do_sample=False, past_key_values=cache, eos_token_id=None,
+                **padded(*rows),
+                max_new_tokens=7,
+                do_sample=False,
+                past_key_values=cache,
+                eos_token_id=None,
                 pad_token_id=0,
             )
         assert out[:, 120:].tolist() == driver.ids
@@ -125,7 +139,9 @@ def test_generate_and_the_driver_agree(model: LlamaForCausalLM, method: Method) 
 
 @pytest.mark.parametrize("method", SPARSE, ids=variant_id)
 @torch.no_grad()
-def test_each_layer_computes_the_reference_over_its_selection(model: LlamaForCausalLM, method: Method) -> None:
+def test_each_layer_computes_the_reference_over_its_selection(
+    model: LlamaForCausalLM, method: Method
+) -> None:
     """One layer, taken out of the model: its output must be the reference over what the method selects."""
     ready = method.at_sparsity(0.4, 120)
     seen: list[tuple[torch.Tensor, ...]] = []
@@ -218,17 +234,27 @@ def test_bytes_read_count_metadata_and_the_union_of_a_group(model: LlamaForCausa
 @torch.no_grad()
 def test_misuse_is_one_sentence(model: LlamaForCausalLM) -> None:
     sparse = METHODS["block_sparse"](top_blocks=3)
-    with pytest.raises(StudyError, match="no backend 'triton'"), sparse_attention(model, sparse, backend="triton"):
+    with (
+        pytest.raises(StudyError, match="no backend 'triton'"),
+        sparse_attention(model, sparse, backend="triton"),
+    ):
         pass
-    right = {"input_ids": torch.ones(2, 8, dtype=torch.long), "attention_mask": torch.ones(2, 8, dtype=torch.long)}
+    right = {
+        "input_ids": torch.ones(2, 8, dtype=torch.long),
+        "attention_mask": torch.ones(2, 8, dtype=torch.long),
+    }
     right["attention_mask"][1, 6:] = 0
     with pytest.raises(StudyError, match="padded on the left"), sparse_attention(model, sparse):
         model(**right)
-    with pytest.raises(StudyError, match="block_sparse .* chunks"), sparse_attention(model, sparse):
-        cache = StudyCache(model.config)
-        model(input_ids=torch.ones(1, 8, dtype=torch.long), past_key_values=cache)
-        model(input_ids=torch.ones(1, 8, dtype=torch.long), past_key_values=cache)
-    with pytest.raises(StudyError, match="no attention layers"), sparse_attention(torch.nn.Linear(2, 2), sparse):
+    chunk = {"input_ids": torch.ones(1, 8, dtype=torch.long), "past_key_values": StudyCache(model.config)}
+    with sparse_attention(model, sparse):
+        model(**chunk)
+        with pytest.raises(StudyError, match=r"block_sparse .* chunks"):
+            model(**chunk)
+    with (
+        pytest.raises(StudyError, match="no attention layers"),
+        sparse_attention(torch.nn.Linear(2, 2), sparse),
+    ):
         pass
 
 
@@ -241,7 +267,9 @@ def test_importing_changes_no_table_of_transformers() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
-@pytest.mark.parametrize("module", ["sparsestudy", "sparsestudy.methods", "sparsestudy.tasks", "sparsestudy.tasks.needle"])
+@pytest.mark.parametrize(
+    "module", ["sparsestudy", "sparsestudy.methods", "sparsestudy.tasks", "sparsestudy.tasks.needle"]
+)
 def test_light_modules_load_no_torch(module: str) -> None:
     code = f"import sys, {module}; assert not {{'torch', 'transformers'}} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

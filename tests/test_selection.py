@@ -39,7 +39,10 @@ def selections(draw: st.DrawFn) -> tuple[Selection, int]:
             widths.append([r[1] for r in runs])
     most = max(map(len, starts))
     shape = (1, heads, blocks, most)
-    pad = [[*row, *[0] * (most - len(row))] for row in starts], [[*row, *[0] * (most - len(row))] for row in widths]
+    pad = (
+        [[*row, *[0] * (most - len(row))] for row in starts],
+        [[*row, *[0] * (most - len(row))] for row in widths],
+    )
     s, w = (torch.tensor(x).reshape(shape) for x in pad)
     first_query = torch.tensor([tokens - 1 if decode else 0])
     return Selection(s, w, block, first_query, torch.tensor([tokens])), tokens
@@ -67,7 +70,9 @@ def test_counts_are_those_of_the_mask(case: tuple[Selection, int]) -> None:
 def test_a_slice_of_the_mask_is_the_mask_sliced(case: tuple[Selection, int], block: int) -> None:
     selection, tokens = case
     mask = whole_mask(selection, tokens)
-    start = min(block * selection.query_block, mask.shape[2] - 1) // selection.query_block * selection.query_block
+    start = (
+        min(block * selection.query_block, mask.shape[2] - 1) // selection.query_block * selection.query_block
+    )
     assert torch.equal(selection.mask(slice(start, mask.shape[2]), tokens), mask[:, :, start:])
 
 

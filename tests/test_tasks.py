@@ -46,7 +46,9 @@ def name_of(task: Task) -> str:
 
 @pytest.mark.parametrize("length", [256, 300, 512, 1024])
 @pytest.mark.parametrize("task", CASES, ids=name_of)
-def test_prompts_fill_the_length_and_can_be_solved(tokenizer, task: Task, length: int, full_size: bool) -> None:
+def test_prompts_fill_the_length_and_can_be_solved(
+    tokenizer, task: Task, length: int, full_size: bool
+) -> None:
     if task.question == "both" and length < 300:
         length = 300
     for index in range(170 if full_size else 3):
@@ -65,7 +67,13 @@ def test_samples_are_reproducible_and_apart(tokenizer, task: Task) -> None:
         return task.sample(tokenizer, length, index, seed, split).prompt  # type: ignore[arg-type]
 
     assert text(0) == text(0)
-    others = [text(1), text(0, seed=1), text(0, split="calibration"), text(0, split="train"), text(0, length=400)]
+    others = [
+        text(1),
+        text(0, seed=1),
+        text(0, split="calibration"),
+        text(0, split="train"),
+        text(0, length=400),
+    ]
     assert len({text(0), *others}) == 6
 
 
@@ -78,7 +86,8 @@ def test_token_places(tokenizer, task: Task) -> None:
         assert sample.prompt[a:b].strip() in tokenizer.decode(coded.ids[start:stop])
         assert stop <= coded.tail
     tail = tokenizer.decode(coded.ids[coded.tail :])
-    assert tail.strip() and tail.strip() in sample.prompt[sample.context_end - 1 :]
+    assert tail.strip()
+    assert tail.strip() in sample.prompt[sample.context_end - 1 :]
 
 
 @pytest.mark.parametrize("task", CASES, ids=name_of)
@@ -142,13 +151,16 @@ def test_needle_scores_several_values_in_order(reply: str, value: float, parsed:
 
 
 @pytest.mark.parametrize(
-    ("reply", "done"), [("", False), (" 48", False), (" 4821", False), (" 4821.", True), (" 4821\n", True), ("x", False)]
+    ("reply", "done"),
+    [("", False), (" 48", False), (" 4821", False), (" 4821.", True), (" 4821\n", True), ("x", False)],
 )
 def test_a_needle_reply_is_done_once_its_number_has_ended(reply: str, done: bool) -> None:
     assert TASKS["needle"]().done(reply) is done
 
 
-@pytest.mark.parametrize("fields", [{"queries": 2}, {"value_length": 0}, {"needles": 40, "value_length": 1}, {"question": "never"}])
+@pytest.mark.parametrize(
+    "fields", [{"queries": 2}, {"value_length": 0}, {"needles": 40, "value_length": 1}, {"question": "never"}]
+)
 def test_impossible_needle_parameters_are_refused(fields: dict[str, object]) -> None:
     with pytest.raises(StudyError):
         TASKS["needle"](**fields)

@@ -78,7 +78,7 @@ class Method:
         return None
 
     def metadata_read(self, lengths: Tensor) -> Tensor:
-        """Metadata read per decode step and KV head, in units of one token's key and value, int ``(batch,)``."""
+        """Metadata read per step and KV head, in units of one token's key and value, int ``(batch,)``."""
         return lengths * 0
 
     def at_sparsity(self, sparsity: float, length: int) -> Method:

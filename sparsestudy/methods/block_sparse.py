@@ -74,14 +74,15 @@ class BlockSparse(Method):
         """
         pooled_q, pooled_k = (self._pool(x, lengths) for x in (q, k))
         groups = q.shape[1] // k.shape[1]
-        grouped = pooled_q.unflatten(1, (k.shape[1], groups))
+        grouped: Tensor = pooled_q.unflatten(1, (k.shape[1], groups))
         return (grouped @ pooled_k[:, :, None].transpose(-1, -2)).flatten(1, 2)
 
     def _pool(self, x: Tensor, lengths: Tensor) -> Tensor:
         real = torch.arange(x.shape[2], device=x.device) < lengths[:, None]
         x = x.float() * real[:, None, :, None]
         x = pad(x, (0, 0, 0, -x.shape[2] % self.block_size))
-        return x.unflatten(2, (-1, self.block_size)).mean(3)
+        blocks: Tensor = x.unflatten(2, (-1, self.block_size))
+        return blocks.mean(3)
 
     def at_sparsity(self, sparsity: float, length: int) -> BlockSparse:
         """Closed form over blocks: see :meth:`Method.at_sparsity`."""

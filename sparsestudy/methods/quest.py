@@ -47,8 +47,8 @@ class Quest(Method):
         """Check that the budget is whole pages."""
         if self.page_size < 1 or self.token_budget < self.page_size or self.token_budget % self.page_size:
             raise StudyError(
-                f"quest needs a token_budget that is a positive multiple of page_size, not {self.token_budget} "
-                f"with pages of {self.page_size}."
+                f"quest needs a token_budget that is a positive multiple of page_size, not "
+                f"{self.token_budget} with pages of {self.page_size}."
             )
 
     def decode(self, q: Tensor, k: Tensor, context: Context) -> Selection:
@@ -59,7 +59,9 @@ class Quest(Method):
         complete = (page < current[:, None])[:, None]
         scores = scores.masked_fill(~complete, float("-inf"))
         # A stable sort, not topk: equal scores must go to the same page on every device.
-        best = scores.argsort(dim=-1, descending=True, stable=True)[..., : self.token_budget // self.page_size]
+        best = scores.argsort(dim=-1, descending=True, stable=True)[
+            ..., : self.token_budget // self.page_size
+        ]
         chosen = (best < current[:, None, None]).int() * self.page_size
         start = (current * self.page_size)[:, None, None].expand(-1, best.shape[1], 1)
         rest = context.lengths[:, None, None] - start
@@ -80,7 +82,8 @@ class Quest(Method):
         bounds = context.page_bounds(self.page_size)
         low, high = bounds.minimum.float(), bounds.maximum.float()
         grouped = q.float().unflatten(1, (kv_heads, -1)).squeeze(3)
-        scores = grouped.clamp(min=0) @ high.transpose(-1, -2) + grouped.clamp(max=0) @ low.transpose(-1, -2)
+        up, down = grouped.clamp(min=0), grouped.clamp(max=0)
+        scores: Tensor = up @ high.transpose(-1, -2) + down @ low.transpose(-1, -2)
         return scores.sum(2) if self.scope == "group" else scores.flatten(1, 2)
 
     def metadata_read(self, lengths: Tensor) -> Tensor:

@@ -13,7 +13,9 @@ from sparsestudy.tasks.base import Sample, Score, Task
 from sparsestudy.tasks.prompt import Parts, build, fill
 from sparsestudy.tasks.words import ADJECTIVES, NOUNS, SHORT, filler
 
-INTRODUCTION = "Read the text. It mentions access codes. Remember them, because a question about them follows."
+INTRODUCTION = (
+    "Read the text. It mentions access codes. Remember them, because a question about them follows."
+)
 FACT = re.compile(r"The access code of the (\w+ \w+) is (\d+)\.")
 ASKED = re.compile(r"Question: What (?:is|are) the access codes? of ([^?]+)\?")
 KEY = re.compile(r"the (\w+ \w+)")
@@ -106,15 +108,19 @@ class Needle(Task):
         wanted = [facts[i] for i in asked]
         starts = [context.index(_fact(*fact)) for fact in wanted]
         names = _listed([f"the {key}" for key, _ in wanted])
+        form = "Answer with the number only." if len(wanted) == 1 else "Answer with one sentence each."
         if len(wanted) == 1:
-            question, prefix = f"Question: What is the access code of {names}?", f"The access code of {names} is"
+            question, prefix = (
+                f"Question: What is the access code of {names}?",
+                f"The access code of {names} is",
+            )
         else:
             question = f"Question: What are the access codes of {names}?"
             prefix = f"The access code of the {wanted[0][0]} is"
         return Parts(
             introduction=INTRODUCTION,
             context=context,
-            question=f"{question} Answer with {'the number only' if len(wanted) == 1 else 'one sentence each'}.",
+            question=f"{question} {form}",
             prefix=prefix,
             evidence=tuple((a, a + len(_fact(*fact))) for a, fact in zip(starts, wanted, strict=True)),
             answer=tuple(value for _, value in wanted),

@@ -48,7 +48,9 @@ def build(tokenizer: Any, parts: Parts, position: Question) -> Sample:
         whole = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
         start = whole.find(text)
         if start < 0:
-            raise StudyError("The model's chat template changes the text of a message; this task cannot use it.")
+            raise StudyError(
+                "The model's chat template changes the text of a message; this task cannot use it."
+            )
         prompt, special = whole + parts.prefix, False
     else:
         start, special = 0, True
@@ -93,8 +95,8 @@ def fill(
     bare = tokens(0)
     if bare > length:
         raise StudyError(
-            f"{what} needs at least {bare} tokens with this model's tokenizer for its question and facts, more "
-            f"than the length {length}; ask for a longer length or fewer facts."
+            f"{what} needs at least {bare} tokens with this model's tokenizer for its question and facts, "
+            f"more than the length {length}; ask for a longer length or fewer facts."
         )
     # The tokens of the pieces add up to within a few; counting the whole prompt then settles it. Each such
     # count of a 4k prompt takes 10 ms, so a blind binary search would take most of a study's preparation.
@@ -130,9 +132,7 @@ class Encoded:
 
 def encode(tokenizer: Any, sample: Sample) -> Encoded:
     """Tokenize, with the places of tail and evidence; a token across an edge belongs to the earlier side."""
-    coded = tokenizer(
-        sample.prompt, add_special_tokens=sample.special_tokens, return_offsets_mapping=True
-    )
+    coded = tokenizer(sample.prompt, add_special_tokens=sample.special_tokens, return_offsets_mapping=True)
     spans = coded["offset_mapping"]
     tail = next((i for i, (a, b) in enumerate(spans) if a >= sample.context_end and b > a), len(spans))
     evidence = []
