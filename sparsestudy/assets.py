@@ -1,0 +1,164 @@
+"""Files beside the pages: pictures for light, dark, wide and narrow screens, and the data behind them."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import xarray as xr
+
+from sparsestudy import paths, style
+from sparsestudy.figures import Picture
+
+PHONE = 640
+"""Width of the screen in CSS pixels below which the narrow drawing is shown."""
+COLUMNS = (
+    "run",
+    "model",
+    "task",
+    "method",
+    "name",
+    "group",
+    "method_role",
+    "length",
+    "sparsity",
+    "achieved",
+    "n",
+    "score",
+    "score_low",
+    "score_high",
+    "pairs",
+    "difference",
+    "difference_low",
+    "difference_high",
+    "p",
+    "p_holm",
+    "over_control",
+    "over_control_low",
+    "over_control_high",
+    "over_control_pairs",
+    "detectable",
+    "attended_density",
+    "kernel_density",
+    "model_density",
+    "byte_density",
+    "parsed",
+    "cut",
+    "output_tokens",
+    "published_run",
+    "published_n",
+    "published_score",
+    "published_score_low",
+    "published_score_high",
+    "published_achieved",
+    "paired",
+    "change",
+    "change_low",
+    "change_high",
+    "verdict",
+    "state",
+    "lowest_density",
+    "note",
+)
+
+
+def generated() -> Path:
+    """The git-ignored folder whose content lies beside the pages of the built report."""
+    return paths.ROOT / "book" / "_generated"
+
+
+def slug(*parts: str) -> str:
+    """A file name from labels: lower-case letters, digits and hyphens."""
+    return re.sub(r"[^a-z0-9]+", "-", "-".join(parts).lower()).strip("-")
+
+
+def _put(folder: str, name: str, data: bytes) -> str:
+    """Write a file and return its address as seen from a page."""
+    paths.write_bytes(generated() / folder / name, data)
+    return f"{folder}/{name}"
+
+
+def data_links(table: pd.DataFrame, name: str, title: str) -> list[tuple[str, str]]:
+    """Write a table as CSV and netCDF; returns (label, address) of both."""
+    plain = table[[column for column in COLUMNS if column in table]].reset_index(drop=True)
+    flat = xr.Dataset.from_dataframe(plain.rename_axis("row"))
+    for column in plain:
+        if plain[column].dtype == bool:
+            flat[column] = flat[column].astype("int8")
+        elif not pd.api.types.is_numeric_dtype(plain[column]):
+            flat[column] = ("row", plain[column].astype(str).to_numpy(dtype=object))
+        flat[column].attrs = {"long_name": str(column).replace("_", " "), "units": "1"}
+    flat.attrs = {"title": title, "Conventions": "CF-1.11"}
+    encoding = {name: {"_FillValue": None} for name in flat.variables if flat[name].dtype.kind == "i"}
+    netcdf = bytes(flat.to_netcdf(engine="netcdf4", format="NETCDF4", encoding=encoding))
+    return [
+        ("CSV", _put("data", f"{name}.csv", plain.to_csv(index=False).encode())),
+        ("netCDF", _put("data", f"{name}.nc", netcdf)),
+    ]
+
+
+def figure(make: Callable[..., Picture], name: str, *arguments: Any, **options: Any) -> str:
+    """Draw a picture for every screen, write all files, and return the HTML of the figure."""
+    wide = make(*arguments, **options)
+    narrow = make(*arguments, narrow=True, **options)
+    address: dict[tuple[str, bool], str] = {}
+    for size, picture in (("wide", wide), ("narrow", narrow)):
+        light = style.svg(picture.figure)
+        address[size, False] = _put("figures", f"{name}-{size}.svg", light)
+        address[size, True] = _put("figures", f"{name}-{size}-dark.svg", style.recoloured(light))
+    links = [("SVG", address["wide", False])]
+    for kind in ("png", "pdf"):
+        links.append((kind.upper(), _put("figures", f"{name}.{kind}", style.picture(wide.figure, kind))))
+    links += data_links(wide.data, name, wide.caption)
+    images = [_picture(address["wide", dark], address["narrow", dark], wide, dark) for dark in (False, True)]
+    return (
+        f'<figure class="study-figure" id="figure-{name}">\n{"".join(images)}'
+        f"<figcaption>{html.escape(wide.caption)} {downloads(links)}</figcaption>\n</figure>"
+    )
+
+
+def _picture(wide: str, narrow: str, picture: Picture, dark: bool) -> str:
+    width, height = (round(96 * inches) for inches in picture.figure.get_size_inches())
+    theme = "only-dark" if dark else "only-light"
+    return (
+        f'<picture><source media="(max-width: {PHONE}px)" srcset="{narrow}">'
+        f'<img class="{theme}" src="{wide}" width="{width}" height="{height}" '
+        f'alt="{html.escape(picture.alt)}"></picture>\n'
+    )
+
+
+def downloads(links: list[tuple[str, str]]) -> str:
+    """Links to files, in one line."""
+    items = " · ".join(
+        f'<a href="{html.escape(to)}" download>{html.escape(label)}</a>' for label, to in links
+    )
+    return f'<span class="downloads">Download: {items}</span>'
+
+
+def table(
+    frame: pd.DataFrame, caption: str, links: list[tuple[str, str]] | None = None, tall: bool = False
+) -> str:
+    """A table as HTML in a box that scrolls by itself, so that the page never does sideways.
+
+    Args:
+        frame: what to show; column names are the headings, all values are text or numbers as they are.
+        caption: what the table holds.
+        links: downloads named under it.
+        tall: whether the box also scrolls vertically.
+    """
+    head = "".join(f'<th scope="col">{html.escape(str(column))}</th>' for column in frame.columns)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(str(value))}</td>" for value in row) + "</tr>\n"
+        for row in frame.itertuples(index=False)
+    )
+    box = "study-table tall" if tall else "study-table"
+    label = html.escape(caption)
+    return (
+        f'<div class="{box}" role="region" tabindex="0" aria-label="{label}">\n<table class="table">'
+        f"<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>\n"
+        f'<p class="study-caption">{label} {downloads(links) if links else ""}</p>'
+    )

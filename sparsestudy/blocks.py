@@ -1,0 +1,114 @@
+"""Parts of pages that say what there is, or why there is nothing, and then show it."""
+
+from __future__ import annotations
+
+import json
+
+from sparsestudy import assets, figures, listings, paths, plan, report, runfiles, words
+from sparsestudy.commands.run import SKIPPED
+from sparsestudy.compare import beside, matched
+from sparsestudy.errors import StudyError
+from sparsestudy.report import Run, box, html, markdown, show_table
+
+REMEDY = "`make book` makes what is missing on this machine; `make doctor` says what this machine lacks."
+
+
+def skipped() -> dict[str, str]:
+    """Local runs whose weights could not be had: run name to the sentence that says why."""
+    notes = sorted(paths.results(False).glob(f"*/*/{SKIPPED}"))
+    return {note.parent.name: note.read_text(encoding="utf-8").strip() for note in notes}
+
+
+def smoke_state(mine: list[Run]) -> None:
+    """A box where the smoke run is missing, was skipped, or was made with earlier code."""
+    why = skipped().get(runfiles.SMOKE)
+    smoke = [run for run in mine if run.name == runfiles.SMOKE]
+    if why:
+        box("warning", "The smoke run was skipped on this machine", why)
+    elif not smoke:
+        text = f"This report was built from the data that came with the checkout. {REMEDY}"
+        box("note", "No smoke run on this machine yet", text)
+    for run in smoke:
+        reason = report.stale(run)
+        if reason:
+            box("note", "The smoke run was made with earlier code", f"{reason} {REMEDY}")
+
+
+def compare(run: Run, published: list[Run]) -> None:
+    """One local run beside the published ones: sentence, figure and table."""
+    table = beside(run.data, {other.name: other.data for other in published})
+    places = words.listed(sorted({str(value) for value in run.data["device"].values.ravel() if value}))
+    counts = words.samples_of(run.table)
+    markdown(f"**Run `{run.name}`**, this machine ({places}), {counts}. {words.verdicts(table)}")
+    if len(matched(table)):
+        html(assets.figure(figures.beside, assets.slug("beside", run.name), table))
+        show_table(*listings.comparison(table), data=table, name=f"beside-{run.name}")
+
+
+def own(runs: list[Run]) -> list[Run]:
+    """The user's own runs: all local ones but the smoke run."""
+    return [run for run in runs if run.name != runfiles.SMOKE]
+
+
+def own_state(runs: list[Run]) -> None:
+    """Boxes for runs that were skipped, and a friendly one where there is none."""
+    for name, why in skipped().items():
+        if name != runfiles.SMOKE:
+            box("warning", f"Run `{name}` was skipped", why)
+    if not runs:
+        text = "Make your first one with the examples in [](rerun.md), then `make book`: it will appear here."
+        box("tip", "No runs of your own yet", text)
+
+
+def introduce(run: Run) -> None:
+    """Name a run and say what it was asked for."""
+    asked = json.loads(run.data.attrs["parameters"])
+    told = ", ".join(
+        f"{name} {json.dumps(asked[name])}" for name in ("lengths", "sparsities", "samples", "seed")
+    )
+    markdown(f"**Run `{run.name}`**: `{told}`. {report.stale(run)}")
+
+
+def local_state(runs: list[Run]) -> None:
+    """A line where there is no local dataset."""
+    if not runs:
+        markdown(f"There are none yet. {REMEDY}")
+
+
+def provenance(run: Run) -> None:
+    """Where a run comes from: hash, files, states, versions, notebooks and downloads."""
+    markdown(f"**Run `{run.name}`**, hash `{run.hash}`, licence {run.data.attrs['licence']}")
+    show_table(*listings.provenance(run.data, _plans(run)))
+    links = _files(run)
+    if links:
+        html(f'<p class="study-caption">{assets.downloads(links)}</p>')
+    versions = listings.versions(run.data)
+    if versions:
+        markdown(f"Made with {versions}.")
+
+
+def _plans(run: Run) -> dict[tuple[str, int], plan.ShardPlan]:
+    """The state of every file of a run that a run file asks for."""
+    published = bool(run.data.attrs["published"])
+    file = paths.params_folder(str(run.data.attrs["experiment"]), published) / f"{run.name}.yaml"
+    if not file.exists():
+        return {}
+    try:
+        return {(shard.model, shard.length): plan.inspect(shard) for shard in runfiles.read(file).shards()}
+    except StudyError as error:
+        box("warning", f"Whether run `{run.name}` is fresh cannot be told", str(error))
+        return {}
+
+
+def _files(run: Run) -> list[tuple[str, str]]:
+    """The run's dataset files and executed notebooks, copied beside the pages."""
+    experiment, published = str(run.data.attrs["experiment"]), bool(run.data.attrs["published"])
+    folder = paths.run_folder(experiment, run.name, published)
+    kinds = {".nc": "data", ".ipynb": "executed notebook"}
+    place = f"runs/{'published' if published else 'local'}/{experiment}/{run.name}"
+    links = []
+    for file in sorted(folder.iterdir()):
+        if file.suffix in kinds:
+            paths.write_bytes(assets.generated() / place / file.name, file.read_bytes())
+            links.append((f"{file.stem} ({kinds[file.suffix]})", f"{place}/{file.name}"))
+    return links

@@ -1,0 +1,179 @@
+"""Small multiples: a row of panels for each group of methods, a panel for each length."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from sparsestudy import style, tables, words
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+WIDE, NARROW = 7.8, 3.7
+"""Widths in inches of a figure on a page and on a phone."""
+
+
+def draw(rows: pd.DataFrame, columns: tuple[str, str, str], narrow: bool) -> Figure:
+    """Small multiples: each group of methods begins a row, each length is a panel."""
+    import matplotlib.pyplot as plt
+
+    groups = [group for group in rows["group"].unique() if group != "dense"] or ["dense"]
+    lengths = sorted(rows["length"].unique())
+    across = min(2 if narrow else 4, len(lengths))
+    if len(lengths) == 1:
+        across = min(1 if narrow else 4, len(groups))
+    places = _places(groups, lengths, across)
+    look = style.looks(list(rows["method_name"]), list(rows["method_role"]), list(rows["name"]))
+    scores = columns[0] == "score"
+    bounds = (-0.06, 1.04) if scores else _bounds(rows)
+    with style.theme(narrow):
+        handles, labels = _legend(rows, look, scores)
+        entries_across = 2 if narrow else 4
+        frame = style.Frame(
+            width=NARROW if narrow else WIDE,
+            across=across,
+            down=max(row for (row, _), _, _ in places) + 1,
+            panel=1.15 if narrow else 1.5,
+            legend_rows=-(-len(labels) // entries_across),
+        )
+        figure, grid = plt.subplots(
+            frame.down,
+            frame.across,
+            figsize=(frame.width, frame.height),
+            sharex=True,
+            sharey=True,
+            squeeze=False,
+            gridspec_kw=frame.margins(),
+        )
+        for axes in grid.flat:
+            axes.set_visible(False)
+        for (row, column), group, length in places:
+            axes = grid[row, column]
+            axes.set_visible(True)
+            _panel(axes, rows[rows["length"] == length], group, columns, look, bounds)
+            _title(axes, rows, group, int(length), narrow or column == 0 or len(lengths) == 1)
+            last = all(other <= row or place != column for (other, place), own, _ in places if own == group)
+            axes.tick_params(labelbottom=last)
+        frame.label(figure, "achieved sparsity in %", "accuracy" if scores else "difference to dense")
+        figure.legend(
+            handles,
+            labels,
+            loc="upper left",
+            bbox_to_anchor=(0.0, 1.0),
+            ncols=entries_across,
+            handlelength=1.8,
+        )
+        plt.close(figure)
+    return figure
+
+
+def _places(groups: list[str], lengths: list[Any], across: int) -> list[tuple[tuple[int, int], str, Any]]:
+    """(row, column) in the grid for every group and length; with one length the groups share rows."""
+    if len(lengths) == 1:
+        return [(divmod(index, across), group, lengths[0]) for index, group in enumerate(groups)]
+    high = -(-len(lengths) // across)
+    return [
+        ((g * high + index // across, index % across), group, length)
+        for g, group in enumerate(groups)
+        for index, length in enumerate(lengths)
+    ]
+
+
+def _bounds(rows: pd.DataFrame) -> tuple[float, float]:
+    """Limits of the difference axis: in tenths, around all intervals and at least a little around zero."""
+    low, high = rows["difference_low"].min(), rows["difference_high"].max()
+    return min(-0.2, math.floor(10 * (low - 0.03)) / 10 if low < 0 else 0.0), max(
+        0.15, math.ceil(10 * high) / 10 if high > 0 else 0.0
+    )
+
+
+def _title(axes: Axes, rows: pd.DataFrame, group: str, length: int, named: bool) -> None:
+    """The group above a row's first panel (every panel on a phone), then length and sample count."""
+    here = rows[(rows["length"] == length) & rows["group"].isin([group, "dense"]) & (rows["n"] > 0)]
+    axes.set_title(f"{words.tokens(length)}, n = {words.span(here['n'])}")
+    if named:
+        axes.annotate(
+            group,
+            (0, 1),
+            xytext=(0, 16),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            weight="bold",
+            color=style.TEXT,
+        )
+
+
+def _panel(
+    axes: Axes,
+    rows: pd.DataFrame,
+    group: str,
+    columns: tuple[str, str, str],
+    look: dict[str, style.Look],
+    bounds: tuple[float, float],
+) -> None:
+    """One group at one length."""
+    import seaborn as sns
+
+    value, low, high = columns
+    style.sparsity_axis(axes, float(rows["nominal"].max()))
+    if value == "score":
+        _dense_band(axes, rows)
+        axes.axhline(float(rows["task_chance"].iloc[0]), color=style.MUTED, linewidth=0.9, linestyle=":")
+        axes.set_ylim(*bounds)
+    else:
+        axes.axhspan(-tables.MARGIN, tables.MARGIN, color=style.DENSE, alpha=0.12, linewidth=0)
+        axes.axhline(0, color=style.DENSE, linewidth=1.0)
+        axes.set_ylim(*bounds)
+    here = rows[rows["group"] == group]
+    ran = here[here[value].notna()].sort_values("achieved")
+    names = list(ran["name"].unique())
+    drawn = len(axes.lines)
+    if names:
+        palette = {name: look[name].colour for name in names}
+        sns.lineplot(
+            ran, x="achieved", y=value, hue="name", palette=palette, estimator=None, legend=False, ax=axes
+        )
+    for line, name in zip(axes.lines[drawn:], names, strict=True):
+        line.set(linestyle=look[name].line, **look[name].marker_style())
+        some = ran[ran["name"] == name]
+        axes.vlines(
+            some["achieved"], some[low], some[high], color=look[name].colour, linewidth=0.9, alpha=0.7
+        )
+    missing = here[here["state"] == "unreachable"]
+    for x, name in zip(missing["nominal"], missing["name"], strict=True):
+        axes.plot(x, axes.get_ylim()[0], "x", markersize=5, color=look[name].colour, clip_on=False, zorder=5)
+    axes.set(xlabel="", ylabel="")
+
+
+def _dense_band(axes: Axes, rows: pd.DataFrame) -> None:
+    dense = rows[(rows["method_role"] == "dense") & (rows["n"] > 0)]
+    if len(dense):
+        cell = dense.iloc[0]
+        axes.axhspan(cell["score_low"], cell["score_high"], color=style.DENSE, alpha=0.13, linewidth=0)
+        axes.axhline(cell["score"], color=style.DENSE, linewidth=1.0)
+
+
+def _legend(rows: pd.DataFrame, look: dict[str, style.Look], scores: bool) -> tuple[list[Any], list[str]]:
+    """Handles and labels: dense first, then each method, then what the other marks mean."""
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    handles: list[Any] = [
+        Line2D([], [], color=style.DENSE, linewidth=1.0),
+        Patch(color=style.DENSE, alpha=0.14),
+    ]
+    labels = ["dense", f"its {words.level()}"] if scores else ["no difference", f"within ±{tables.MARGIN:g}"]
+    for name, one in look.items():
+        handles.append(Line2D([], [], color=one.colour, linestyle=one.line, **one.marker_style()))
+        labels.append(name if one.filled else f"{name} (control)")
+    if (rows["state"] == "unreachable").any():
+        handles.append(Line2D([], [], color=style.MUTED, linestyle="none", marker="x", markersize=5))
+        labels.append("unreachable")
+    if scores:
+        handles.append(Line2D([], [], color=style.MUTED, linestyle=":", linewidth=0.9))
+        labels.append("guessing")
+    return handles, labels

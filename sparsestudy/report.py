@@ -1,0 +1,219 @@
+"""What the pages of the report are made with: open runs, show figures and tables, write numbers into text.
+
+A page holds text and a few short cells. Its cells call these functions; its text takes every number
+from them by the ``glue`` role.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from sparsestudy import __version__, assets, findings, paths, runfiles, tables, words
+from sparsestudy.cells import summarise
+from sparsestudy.dataset import content_hash, open_local, open_study
+from sparsestudy.errors import StudyError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+    from sparsestudy.figures import Picture
+
+EXPERIMENT = "accuracy"
+HASH_DIGITS = 12
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run as the pages use it.
+
+    Args:
+        name: of the run.
+        data: its samples.
+    """
+
+    name: str
+    data: xr.Dataset
+
+    @cached_property
+    def summary(self) -> xr.Dataset:
+        """Its cells."""
+        return summarise(self.data)
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """Its cells, one a row."""
+        return tables.tidy(self.summary).assign(run=self.name)
+
+    @cached_property
+    def hash(self) -> str:
+        """Hash of its data, timings apart, as quoted when it is cited."""
+        return content_hash(self.data)[:HASH_DIGITS]
+
+    def subjects(self) -> Iterator[tuple[str, str, pd.DataFrame]]:
+        """(model, task, rows) for each pair that has any cell."""
+        for (model, task), rows in self.table.groupby(["model", "task"], sort=False):
+            yield str(model), str(task), rows.reset_index(drop=True)
+
+
+def published(experiment: str = EXPERIMENT) -> list[Run]:
+    """The published runs, which results are read from."""
+    return [Run(name, data) for name, data in open_study(experiment).items()]
+
+
+def local(experiment: str = EXPERIMENT) -> list[Run]:
+    """The smoke run and the user's own runs; a folder that cannot be read becomes a box on the page."""
+    try:
+        runs = open_local(experiment)
+    except StudyError as error:
+        box("warning", "The local runs cannot be shown", str(error))
+        return []
+    return [Run(name, data) for name, data in runs.items() if name != runfiles.SCRATCH]
+
+
+def first(runs: list[Run]) -> list[tuple[Run, str, str, pd.DataFrame]]:
+    """The first run with its first model and task, for one picture that stands for all; or nothing."""
+    return [(run, *next(run.subjects())) for run in runs[:1]]
+
+
+def markdown(text: str) -> None:
+    """Show Markdown."""
+    from IPython.display import Markdown, display
+
+    display(Markdown(text))
+
+
+def bullets(sentences: list[str]) -> None:
+    """Show sentences as a list, or nothing."""
+    if sentences:
+        markdown("\n".join(f"- {sentence}" for sentence in sentences))
+
+
+def box(kind: str, title: str, text: str) -> None:
+    """Show a visible box; ``kind`` is note, tip, warning or important."""
+    markdown(f":::{{admonition}} {title}\n:class: {kind}\n{text}\n:::")
+
+
+def html(text: str) -> None:
+    """Show HTML."""
+    from IPython.display import HTML, display
+
+    display(HTML(text))
+
+
+def glue(**values: str) -> None:
+    """Give texts to the page under their names, for ``{glue:md}`` roles."""
+    from IPython.display import Markdown
+    from myst_nb import glue as keep
+
+    for name, text in values.items():
+        keep(name.replace("_", "-"), Markdown(text), display=False)
+
+
+def constants() -> None:
+    """Give the page the numbers that define its intervals and tests."""
+    from sparsestudy import stats
+
+    glue(
+        confidence=words.percent(stats.CONFIDENCE),
+        margin=f"{tables.MARGIN:g}",
+        power=words.percent(stats.POWER),
+        resamples=f"{stats.RESAMPLES:,}",
+    )
+
+
+def show(make: Callable[..., Picture], run: Run, *arguments: Any, **options: Any) -> None:
+    """Show a figure of a run with its caption and downloads.
+
+    Args:
+        make: a function of `sparsestudy.figures`.
+        run: whose summary it is drawn from.
+        arguments: further arguments of ``make``, which also name the files.
+        options: keyword arguments of ``make``.
+    """
+    extra = [str(value) for values in options.values() for value in values]
+    name = assets.slug(make.__name__, run.name, *map(str, arguments), *extra)
+    html(assets.figure(make, name, run.summary, *arguments, **options))
+
+
+def show_table(frame: pd.DataFrame, caption: str, data: pd.DataFrame | None = None, name: str = "") -> None:
+    """Show a table; with ``data``, offer that as CSV and netCDF under ``name``."""
+    links = assets.data_links(data, assets.slug("table", name), caption) if data is not None else None
+    html(assets.table(frame, caption, links, tall=len(frame) > 14))
+
+
+def state(runs: list[Run]) -> None:
+    """Show a box where there is no published run, or one that was made with earlier code."""
+    if not runs:
+        box(
+            "warning",
+            "No published run",
+            "`results/` holds no published run, so there is nothing to show here. `make plan` says what is "
+            "missing, and `git restore results` brings back what came with the checkout.",
+        )
+    for run in runs:
+        text = stale(run)
+        if text:
+            box("warning", f"Run `{run.name}` was made with earlier code", text)
+
+
+def stale(run: Run) -> str:
+    """Why a run is not what the code and run files of this checkout would make, or nothing.
+
+    Each shard is asked through `sparsestudy.plan`; a run without a run file is compared as it was made.
+    """
+    from sparsestudy import plan
+    from sparsestudy.parameters import experiment
+
+    is_published = bool(run.data.attrs["published"])
+    name = str(run.data.attrs["experiment"])
+    try:
+        file = paths.params_folder(name, is_published) / f"{run.name}.yaml"
+        made = json.loads(run.data.attrs["parameters"])
+        asked = runfiles.read(file) if file.exists() else experiment(name).parse(made)
+        plans = [plan.inspect(shard) for shard in asked.shards()]
+    except StudyError as error:
+        return f"Whether it is up to date cannot be told: {error}"
+    behind = [item for item in plans if item.state != "fresh"]
+    if not behind:
+        return ""
+    reasons = list(dict.fromkeys(reason for item in behind for reason in item.reasons))
+    commits = sorted({commit_name(str(value)) for value in run.data["commit"].values.ravel() if value})
+    return (
+        f"{words.counted(len(behind), 'dataset')} of {len(plans)} differ from what this checkout would make "
+        f"({'; '.join(reasons)}). The numbers are those of commit {words.listed(commits)}."
+    )
+
+
+def commit_name(commit: str) -> str:
+    """A commit as it is quoted: its first characters, and whether files had been changed."""
+    head, _, dirty = commit.partition("-")
+    return f"`{head[:HASH_DIGITS]}`{' with changes' if dirty else ''}"
+
+
+def scope(runs: list[Run]) -> str:
+    """What the runs cover, in one sentence."""
+    return findings.scope({run.name: run.table for run in runs})
+
+
+def subject_title(run: Run, model: str, rows: pd.DataFrame) -> None:
+    """Name what the following figures are about."""
+    markdown(f"**{rows['subject'].iloc[0]}** with `{model}` (run `{run.name}`)")
+
+
+def cite(title: str, runs: list[Run]) -> None:
+    """Show how to cite the page, with the hash of every dataset that its numbers come from."""
+    data = [f"dataset *{run.data.attrs['experiment']}/{run.name}*, hash `{run.hash}`" for run in runs]
+    markdown(
+        f"> The sparsestudy authors. *sparsestudy: sparse attention at equal compute*, version "
+        f"{__version__}, page “{title}”{'; ' if data else ''}{'; '.join(data)}."
+    )
+    if data:
+        markdown(
+            "The hash is that of the data, timings apart: whoever holds a dataset with the same hash holds "
+            "the same numbers."
+        )

@@ -1,0 +1,170 @@
+"""Building the report: a clean, offline set of HTML pages from the book and the datasets."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock
+
+from sparsestudy import assets, paths
+from sparsestudy.errors import StudyError
+
+UNUSED = ("*.map", ".buildinfo", ".doctrees", "objects.inv", "_sources/_generated")
+"""What the builder leaves that no page uses."""
+JOBS = 4
+"""Pages whose cells run at a time; more than there are cores, since pages differ much in length."""
+_SHOWN = 5
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_EXECUTED = re.compile(r"/([^/]+)\.md: Executed notebook in ([0-9.]+) seconds")
+_PROBLEM = re.compile(
+    r"\b(WARNING|ERROR|CRITICAL): |^\w*(Error|Exception): |Extension error|Exception occurred"
+)
+# Sphinx can run the cells of several pages at once; jupyter-book's command line has no option for it.
+_BUILDER = """
+import functools, jupyter_book.sphinx as book
+book.build_sphinx = functools.partial(book.build_sphinx, jobs={jobs})
+from jupyter_book.cli.main import main
+main()
+"""
+
+
+def build(verbose: bool = False) -> Path:
+    """Build the report of ``paths.ROOT`` from scratch and return its ``index.html``.
+
+    The pages are built beside the finished report and take its place in one step, so a build that
+    fails leaves the last good report as it was.
+
+    Args:
+        verbose: show the builder's output, not only a line a page.
+
+    Raises:
+        StudyError: a page, a cell or a link in the book is wrong; the sentence quotes the builder.
+    """
+    book = paths.ROOT / "book"
+    if not (book / "_config.yml").is_file():
+        raise StudyError(f"There is no book in {book}; run this in a checkout of sparsestudy.")
+    target = book / "_build" / "html"
+    target.parent.mkdir(exist_ok=True)
+    with FileLock(target.parent / ".lock"), _fresh(target.parent) as work:
+        _prepare()
+        _run_builder(book, work, verbose)
+        built = work / "_build" / "html"
+        prune(built)
+        _replace(built, target)
+    return target / "index.html"
+
+
+@contextmanager
+def _fresh(parent: Path) -> Iterator[Path]:
+    work = Path(tempfile.mkdtemp(prefix=".work-", dir=parent))
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _prepare() -> None:
+    """Empty the folder that the cells write into: what no page makes any more must not stay."""
+    shutil.rmtree(assets.generated(), ignore_errors=True)
+    assets.generated().mkdir(parents=True)
+
+
+def environment() -> dict[str, str]:
+    """The builder's environment: this interpreter's packages and this checkout, and nothing of the user's."""
+    package_parent = str(Path(__file__).resolve().parent.parent)
+    inherited = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    return {
+        **os.environ,
+        "SPARSESTUDY_ROOT": str(paths.ROOT),
+        "PYTHONPATH": os.pathsep.join(dict.fromkeys([package_parent, *inherited])),
+        # a kernel that the user installed under the same name must not run the cells
+        "JUPYTER_PREFER_ENV_PATH": "1",
+        "JUPYTER_PATH": "",
+        "IPYTHONDIR": str(assets.generated().parent / "_build" / ".ipython"),
+        "MPLBACKEND": "agg",
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+    }
+
+
+def _run_builder(book: Path, work: Path, verbose: bool) -> None:
+    command = [sys.executable, "-c", _BUILDER.format(jobs=JOBS), "build", str(book)]
+    command += ["--path-output", str(work), "--all", "-W", "-n", "--keep-going"]
+    log: list[str] = []
+    with subprocess.Popen(
+        command,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            log.append(_COLOURS.sub("", line))
+            if verbose:
+                print(line, end="", flush=True)
+            elif done := _EXECUTED.search(log[-1]):
+                print(f"page {done[1]}: {float(done[2]):.0f} s", flush=True)
+    file = book / "_build" / "build.log"
+    paths.write_text(file, "".join(log))
+    if process.returncode:
+        problems = [line.strip() for line in log if _PROBLEM.search(line)] or [
+            log[-1].strip() if log else "nothing"
+        ]
+        raise StudyError(
+            f"The report could not be built and the last one is as it was: {' | '.join(problems[:_SHOWN])} "
+            f"(the builder's whole output is in {paths.shown(file)})."
+        )
+
+
+def prune(folder: Path) -> None:
+    """Remove what no page uses."""
+    for pattern in UNUSED:
+        for path in list(folder.rglob(pattern)):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def _replace(built: Path, target: Path) -> None:
+    """Put the new report in the place of the old one."""
+    old = built.parent / "old"
+    if target.exists():
+        os.replace(target, old)
+    os.replace(built, target)
+
+
+def size(folder: Path) -> int:
+    """Bytes of all files in a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def headline() -> Path:
+    """Draw the picture of README.md from the first published run, and return its file.
+
+    It is a tracked file: this is called when the published data change, never by a build.
+
+    Raises:
+        StudyError: there is no published run.
+    """
+    from sparsestudy import figures, report, style
+
+    found = report.first(report.published())
+    if not found:
+        raise StudyError("There is no published run to draw; `make plan` says what is missing.")
+    run, model, task, rows = found[0]
+    drawn = figures.accuracy(run.summary, model, task, lengths=[int(rows["length"].max())])
+    file = paths.ROOT / "book" / "_static" / "headline.svg"
+    paths.write_bytes(file, style.svg(drawn.figure, ground="white", about=f"data {run.hash}"))
+    return file

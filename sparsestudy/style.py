@@ -1,0 +1,222 @@
+"""How figures look: colours for a light and a dark page, markers, and the scale of sparsity.
+
+A figure is drawn once, in the colours of the light page. Every colour that stands for something is
+used for nothing else, so that the dark version of an SVG is the same file with its colours exchanged.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+TEXT, MUTED, GRID, DENSE, PLATE = "#20242a", "#5d646d", "#e1e5ea", "#33383f", "#f4f6f8"
+_DARK = {TEXT: "#e6e8eb", MUTED: "#a7afb9", GRID: "#3a424c", DENSE: "#d3d8de", PLATE: "#232a33"}
+# light, dark, marker. The hues are Okabe and Ito's, darkened or lightened to stand out on their page;
+# neighbours also differ in lightness and in marker, so that no pair rests on hue alone.
+LOCAL = "#b03a6e"
+_SLOTS = (
+    ("#667180", "#aeb8c4", "s"),
+    ("#d05a00", "#ff9d57", "o"),
+    ("#0072b2", "#5cb6ef", "D"),
+    ("#008f68", "#3ed3a8", "^"),
+    ("#b04a8c", "#f2a4d2", "v"),
+    ("#8a6d00", "#e3c546", "P"),
+    ("#6a4c93", "#bda2ea", "X"),
+    ("#a8352a", "#f5877c", "p"),
+    ("#11768a", "#62cfe0", "h"),
+    ("#4f5d2f", "#b9cf86", "*"),
+)
+RECOLOUR = {**_DARK, LOCAL: "#f59ac0", **{light: dark for light, dark, _ in _SLOTS}}
+_HEX = re.compile("|".join(RECOLOUR))
+TICKS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998)
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one method variant is drawn.
+
+    Args:
+        colour: hex colour on the light page.
+        marker: matplotlib marker.
+        line: matplotlib line style; controls are dashed.
+        filled: whether markers are filled; those of controls are open.
+    """
+
+    colour: str
+    marker: str
+    line: Literal["-", "--"]
+    filled: bool
+
+    def marker_style(self) -> dict[str, Any]:
+        """Marker arguments for ``Axes.plot`` and ``Axes.errorbar``."""
+        face = self.colour if self.filled else "white"
+        return {"marker": self.marker, "markerfacecolor": face, "markeredgecolor": self.colour}
+
+
+def looks(names: list[str], roles: list[str], variants: list[str]) -> dict[str, Look]:
+    """One look a variant: hue and marker from the method's name, which keep their place across pages.
+
+    Args:
+        names: the method name of each variant.
+        roles: its role, ``control`` or ``method``.
+        variants: how it is called in the figure; variants of one method in one panel take turns in markers.
+    """
+    from sparsestudy.methods import METHODS
+
+    known = [name for name in METHODS if name != "dense"]
+    order = [*known, *sorted({name for name in names if name not in known and name != "dense"})]
+    used: dict[str, int] = {}
+    chosen: dict[str, Look] = {}
+    for name, role, variant in zip(names, roles, variants, strict=True):
+        if variant in chosen or name == "dense":
+            continue
+        slot = order.index(name)
+        turn = used.get(name, 0)
+        used[name] = turn + 1
+        colour = _SLOTS[slot % len(_SLOTS)][0]
+        marker = _SLOTS[(slot + 3 * turn) % len(_SLOTS)][2]
+        chosen[variant] = Look(colour, marker, "--" if role == "control" else "-", role != "control")
+    return chosen
+
+
+@contextmanager
+def theme(narrow: bool) -> Iterator[None]:
+    """Seaborn's style and sizes for a figure that fills a page's column, or a phone's."""
+    import matplotlib as mpl
+    import seaborn as sns
+
+    size = 8.0 if narrow else 9.0
+    settings: dict[Any, Any] = {
+        "figure.facecolor": "none",
+        "axes.facecolor": "none",
+        "axes.edgecolor": MUTED,
+        "axes.labelcolor": TEXT,
+        "axes.titlesize": size,
+        "axes.titlelocation": "left",
+        "axes.titley": 1.0,  # a fixed place, so that matplotlib need not measure every label
+        "axes.labelsize": size,
+        "axes.linewidth": 0.8,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.labelpad": 2,
+        "font.size": size,
+        "grid.color": GRID,
+        "legend.fontsize": size,
+        "legend.frameon": False,
+        "lines.linewidth": 1.4,
+        "lines.markersize": 4.2,
+        "text.color": TEXT,
+        "xtick.color": MUTED,
+        "ytick.color": MUTED,
+        "xtick.labelcolor": TEXT,
+        "ytick.labelcolor": TEXT,
+        "xtick.labelsize": size - 1,
+        "ytick.labelsize": size - 1,
+    }
+    with mpl.rc_context({**sns.axes_style("whitegrid"), **settings}):
+        yield
+
+
+def sparsity_axis(axes: Axes, highest: float) -> None:
+    """Scale the x axis by the share that is kept, so that the step from 0.90 to 0.95 can be seen."""
+    top = min(max(highest, 0.5), 0.998)
+    axes.set_xscale(
+        "function",
+        functions=(
+            lambda s: -np.log10(np.clip(1 - np.asarray(s, float), 1e-4, None)),
+            lambda x: 1 - 10 ** -np.asarray(x, float),
+        ),
+    )
+    ticks = [tick for tick in TICKS if tick <= top + 1e-9]
+    axes.set_xticks(ticks, [f"{tick * 100:g}" for tick in ticks])
+    axes.set_xticks([], minor=True)
+    axes.set_xlim(-0.12, 1 - (1 - top) * 0.82)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Room for panels, titles and legend in inches, so that no text needs to be measured.
+
+    Args:
+        width: of the figure.
+        across: panels beside each other.
+        down: rows of panels.
+        panel: height of a panel.
+        legend_rows: rows of the legend above them.
+    """
+
+    width: float
+    across: int
+    down: int
+    panel: float
+    legend_rows: int
+    left: float = 0.62
+    right: float = 0.1
+    bottom: float = 0.52
+    title: float = 0.5
+    gap: float = 0.14
+
+    @property
+    def top(self) -> float:
+        """Room above the first panel: legend and title."""
+        return 0.14 + 0.185 * self.legend_rows + self.title
+
+    @property
+    def height(self) -> float:
+        """Of the whole figure."""
+        return self.top + self.down * self.panel + (self.down - 1) * (self.title + self.gap) + self.bottom
+
+    def margins(self) -> dict[str, float]:
+        """The same as the grid arguments of matplotlib."""
+        panel_width = (self.width - self.left - self.right - (self.across - 1) * self.gap) / self.across
+        return {
+            "left": self.left / self.width,
+            "right": 1 - self.right / self.width,
+            "top": 1 - self.top / self.height,
+            "bottom": self.bottom / self.height,
+            "wspace": self.gap / panel_width,
+            "hspace": (self.title + self.gap) / self.panel,
+        }
+
+    def label(self, figure: Figure, x: str, y: str) -> None:
+        """Name both axes once for all panels."""
+        middle = (self.left + (self.width - self.left - self.right) / 2) / self.width
+        figure.text(middle, 0.08 / self.height, x, ha="center", va="bottom")
+        centre = 1 - (self.top + (self.height - self.top - self.bottom) / 2) / self.height
+        figure.text(0.06 / self.width, centre, y, ha="left", va="center", rotation=90)
+
+
+def svg(figure: Figure, ground: str = "none", about: str | None = None) -> bytes:
+    """The figure as SVG on a transparent or coloured ground; the same data gives the same bytes."""
+    import matplotlib as mpl
+
+    buffer = BytesIO()
+    metadata = {"Date": None, "Creator": None, "Description": about}
+    with mpl.rc_context({"svg.hashsalt": "sparsestudy"}):
+        figure.savefig(buffer, format="svg", facecolor=ground, metadata=metadata)
+    return buffer.getvalue()
+
+
+def recoloured(drawing: bytes) -> bytes:
+    """An SVG in the colours of the dark page."""
+    text = _HEX.sub(lambda match: RECOLOUR[match[0]], drawing.decode())
+    # the inside of open markers is the page itself
+    return text.replace("fill: #ffffff", "fill: #121212").encode()
+
+
+def picture(figure: Figure, kind: str) -> bytes:
+    """The figure on white as ``png`` or ``pdf``."""
+    buffer = BytesIO()
+    metadata: dict[str, Any] = {"CreationDate": None} if kind == "pdf" else {}
+    figure.savefig(buffer, format=kind, dpi=144, facecolor="white", metadata=metadata)
+    return buffer.getvalue()

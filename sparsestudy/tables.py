@@ -1,0 +1,85 @@
+"""Tables of cells: one row a cell, with names to read and the verdict on each."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, cast
+
+import pandas as pd
+import xarray as xr
+
+from sparsestudy import stats
+from sparsestudy.cells import group_of
+from sparsestudy.schema import CELL, NOT_RUN, STATUS
+
+MARGIN = 0.05
+"""A loss smaller than this counts as no loss that matters (one twentieth of the scale)."""
+POWER = stats.POWER
+LEVEL = 1 - stats.CONFIDENCE
+"""Chance of a false alarm that is accepted over all comparisons of a run."""
+
+
+def short_name(name: str, fields: str) -> str:
+    """A method variant in words: its name and the fields that its group does not already tell."""
+    given = json.loads(fields) if fields else {}
+    rest = [f"{key} {value}" for key, value in sorted(given.items()) if key not in ("phase", "tail")]
+    return ", ".join([name.replace("_", " "), *(item.replace("_", " ") for item in rest)])
+
+
+def subject(name: str, fields: str) -> str:
+    """A task variant in words, such as ``needle (needles 4, queries 4)``."""
+    head, _, rest = short_name(name, fields).partition(", ")
+    return f"{head} ({rest})" if rest else head
+
+
+def tidy(summary: xr.Dataset) -> pd.DataFrame:
+    """One row a cell that was asked for, in the order of the dataset, with readable names.
+
+    Columns are the variables of `summarise`, the coordinates of the labels, and ``group``, ``name``,
+    ``subject`` (the task in words), ``nominal`` (sparsity in 0..1), ``state`` (the status in words) and
+    ``note``.
+    """
+    table = summary.to_dataframe(dim_order=list(CELL)).reset_index()
+    table = table[table["status"] != NOT_RUN].reset_index(drop=True)
+    table["group"] = [
+        group_of(p, t) for p, t in zip(table["method_phase"], table["method_tail"], strict=True)
+    ]
+    table["name"] = [
+        short_name(n, f) for n, f in zip(table["method_name"], table["method_fields"], strict=True)
+    ]
+    table["subject"] = [subject(n, f) for n, f in zip(table["task_name"], table["task_fields"], strict=True)]
+    table["nominal"] = table["sparsity"] / 1000
+    table["state"] = [STATUS[int(value)] for value in table["status"]]
+    table["note"] = [_note(row) for row in table.to_dict("records")]
+    return cast(pd.DataFrame, table)
+
+
+def _note(row: dict[str, Any]) -> str:
+    """What a reader must know about a cell before trusting its number; empty for most."""
+    if row["state"] == "unreachable":
+        return f"unreachable: at most {1 - row['lowest_density']:.1%} can be left out"
+    if row["state"] not in ("ok", "fell_back_dense"):
+        return str(row["state"]).replace("_", " ")
+    if row["floor"]:
+        return "floor: no better than guessing"
+    return "ceiling: every sample right" if row["ceiling"] else ""
+
+
+def distinct(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows that are runs of their own: at sparsity 0 every method repeats dense, which is kept once."""
+    return cast(pd.DataFrame, table[(table["method_role"] == "dense") | (table["sparsity"] > 0)])
+
+
+def compared(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows that stand beside dense: a sparse setting that ran and has pairs."""
+    return cast(pd.DataFrame, table[table["difference"].notna()])
+
+
+def loses(table: pd.DataFrame) -> Any:
+    """Rows whose score is lower than dense after correction for the number of comparisons."""
+    return (table["difference"] < 0) & (table["p_holm"] < LEVEL)
+
+
+def keeps(table: pd.DataFrame) -> Any:
+    """Rows whose loss is shown to be smaller than the margin: the interval ends above it."""
+    return table["difference_low"] > -MARGIN

@@ -1,0 +1,303 @@
+"""The report: its pages run in every state of the data, and the built pages are complete and offline."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import xarray as xr
+import yaml
+from pages import BOOK, code_cells
+from pages import PAGES as SOURCES
+from synthetic import write_run
+
+from sparsestudy import assets, examples, listings, parameters, paths, report, runfiles, site
+from sparsestudy.commands.run import SKIPPED
+from sparsestudy.errors import StudyError
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [page.stem for page in SOURCES]
+STUDY: dict[str, Any] = {
+    "run": "study",
+    "published": True,
+    "lengths": [512],
+    "sparsities": [0, 900],
+    "samples": 60,
+}
+HEAVY = (
+    "torch",
+    "transformers",
+    "papermill",
+    "snakemake",
+    "safetensors",
+    "huggingface_hub",
+    "tokenizers",
+    "gguf",
+)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty checkout that the package looks into, with the book in it."""
+    shutil.copytree(BOOK, tmp_path / "book", ignore=shutil.ignore_patterns("_build", "_generated"))
+    for folder in ("notebooks", "results"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    return tmp_path
+
+
+class Shown:
+    """What the cells of a page displayed: Markdown and HTML, and the texts that were glued."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.glued: dict[str, str] = {}
+
+    def __call__(self, *objects: Any, metadata: dict[str, Any] | None = None, **options: Any) -> None:
+        for item in objects:
+            # glue sends a mapping from type to content, whose types carry a prefix
+            text = (
+                next((str(v) for k, v in item.items() if k.endswith(("text/markdown", "text/plain"))))
+                if isinstance(item, dict)
+                else str(item.data)
+            )
+            if metadata and "scrapbook" in metadata:
+                self.glued[metadata["scrapbook"]["name"]] = text
+            else:
+                self.texts.append(text)
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.texts)
+
+
+@pytest.fixture
+def run_page(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A function that runs all cells of a page in this process and returns what they showed."""
+    import IPython.display
+    import myst_nb.ext.glue
+
+    def run(page: str) -> Shown:
+        shown = Shown()
+        monkeypatch.setattr(IPython.display, "display", shown)
+        monkeypatch.setattr(myst_nb.ext.glue, "ipy_display", shown)
+        namespace: dict[str, Any] = {}
+        for cell in code_cells(checkout / "book" / f"{page}.md"):
+            exec(compile(cell, page, "exec"), namespace)
+        return shown
+
+    return run
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_pages_run_without_any_data(run_page: Any, page: str) -> None:
+    shown = run_page(page)
+    if page in ("index", "accuracy", "compare", "environment"):
+        assert "No published run" in shown.text
+        assert "git restore" in shown.text
+    if page == "compare":
+        assert "No smoke run on this machine yet" in shown.text
+    if page == "your-runs":
+        assert "No runs of your own yet" in shown.text
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_pages_run_with_published_and_local_data(run_page: Any, page: str) -> None:
+    write_run(STUDY)
+    write_run({**STUDY, "run": "smoke", "published": False, "samples": 4})
+    write_run({**STUDY, "run": "mine", "published": False, "lengths": [1024], "methods": ["quest"]})
+    shown = run_page(page)
+    text = shown.text + "".join(shown.glued.values())
+    if page in ("index", "accuracy"):
+        assert "n = 60" in text
+        assert "mine" not in text
+        assert report.published()[0].hash in text
+    if page == "compare":
+        assert "smoke" in text
+        assert "the same" in text
+        assert 'id="figure-beside-smoke"' in text
+    if page == "your-runs":
+        assert "Run `mine`" in text
+        assert "smoke" not in text
+    if page == "environment":
+        for run in ("study", "smoke", "mine"):
+            assert f"Run `{run}`" in text
+        for file in re.findall(r'href="(runs/[^"]+)"', text):
+            assert (assets.generated() / file).is_file()
+
+
+def test_a_skipped_smoke_run_says_why(run_page: Any) -> None:
+    write_run(STUDY)
+    folder = paths.run_folder("accuracy", runfiles.SMOKE, False)
+    folder.mkdir(parents=True)
+    (folder / SKIPPED).write_text("The weights cannot be had: no network.\n", encoding="utf-8")
+    shown = run_page("compare")
+    assert "was skipped on this machine" in shown.text
+    assert "The weights cannot be had: no network." in shown.text
+
+
+def test_an_unreadable_local_file_is_a_box_and_a_published_one_an_error(run_page: Any) -> None:
+    write_run(STUDY)
+    folder = paths.run_folder("accuracy", "mine", False)
+    folder.mkdir(parents=True)
+    (folder / "smollm2-135m-q4_1-512.nc").write_bytes(b"not netcdf")
+    assert "cannot be read as netCDF" in run_page("your-runs").text
+    broken = next(paths.run_folder("accuracy", "study", True).glob("*.nc"))
+    broken.write_bytes(b"not netcdf")
+    with pytest.raises(StudyError, match=r"results/accuracy/study/.*cannot be read"):
+        run_page("accuracy")
+
+
+def test_a_run_made_with_other_code_says_so(checkout: Path) -> None:
+    write_run(STUDY)
+    text = report.stale(report.published()[0])
+    assert "1 dataset of 1 differ" in text
+    assert "changed" in text or "lacks" in text
+    assert "`000000000000`" in text
+
+
+def test_figures_come_with_every_file_that_they_link(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import IPython.display
+
+    shown = Shown()
+    monkeypatch.setattr(IPython.display, "display", shown)
+    from sparsestudy import figures
+
+    write_run(STUDY)
+    run = report.published()[0]
+    model, task, _ = next(run.subjects())
+    report.show(figures.accuracy, run, model, task)
+    links = re.findall(r'(?:href|src|srcset)="([^"]+)"', shown.text)
+    assert {Path(link).suffix for link in links} == {".svg", ".png", ".pdf", ".csv", ".nc"}
+    for link in links:
+        assert (assets.generated() / link).stat().st_size > 500
+    alts = re.findall(r'alt="([^"]*)"', shown.text)
+    assert len(alts) == 2
+    assert all(len(alt) > 80 for alt in alts)
+    netcdf = next(link for link in links if link.endswith(".nc"))
+    with xr.open_dataset(assets.generated() / netcdf, engine="netcdf4") as data:
+        assert data.sizes["row"] == len(run.table)
+        assert all({"long_name", "units"} <= set(data[name].attrs) for name in data.data_vars)
+
+
+def test_examples_are_possible_runs_that_nobody_published(checkout: Path) -> None:
+    write_run({**STUDY, "lengths": [512, 1024]})
+    asked = examples.build(report.published())
+    for name in ("length", "sparsities", "model", "file", "papermill"):
+        text = asked[name]
+        flow = re.search(r"""PARAMS="(\{.*\})"|-y '(\{.*\})'""", text)
+        body = (flow[1] or flow[2]) if flow else re.search(r"```yaml\n(.*?)```", text, flags=re.DOTALL)[1]
+        made = parameters.AccuracyParameters.parse(yaml.safe_load(body))
+        assert 0 in made.sparsities
+        if name == "length":
+            assert not {512, 1024} & set(made.lengths)
+        if name == "model":
+            assert made.models != parameters.AccuracyParameters().models
+    table, _ = examples.parameters()
+    assert set(table["parameter"]) == set(parameters.AccuracyParameters.model_fields) - {"run", "published"}
+
+
+def test_versions_of_shards_that_differ_are_both_named(checkout: Path) -> None:
+    write_run({**STUDY, "lengths": [512, 1024]})
+    data = report.published()[0].data
+    data["versions"].values[0, 0] = json.dumps({"torch": "1"})
+    data["versions"].values[0, 1] = json.dumps({"torch": "2"})
+    assert listings.versions(data) == "torch 1 or 2"
+
+
+def test_the_pages_import_nothing_heavy() -> None:
+    names = [
+        name
+        for page in PAGES
+        for name in re.findall(
+            r"^from sparsestudy import (.*)$",
+            (BOOK / f"{page}.md").read_text(encoding="utf-8"),
+            flags=re.MULTILINE,
+        )
+    ]
+    code = f"import sys\nfrom sparsestudy import {', '.join(sorted(set(', '.join(names).split(', '))))}\n"
+    code += f"assert not set(sys.modules) & set({HEAVY!r})"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=120)
+
+
+def test_the_picture_of_the_readme_shows_the_published_data() -> None:
+    runs = report.published()
+    if not runs:
+        pytest.skip("no published run yet")
+    picture = (BOOK / "_static" / "headline.svg").read_text(encoding="utf-8")
+    assert f"data {runs[0].hash}" in picture, "python -m sparsestudy report --picture draws it again"
+
+
+def test_vendored_mathjax_is_whole_and_carries_its_licence() -> None:
+    folder = BOOK / "_extra" / "mathjax"
+    assert "3.2.2" in (folder / "tex-chtml.js").read_text(encoding="utf-8")
+    assert "Apache License" in (folder / "LICENSE").read_text(encoding="utf-8")
+    assert len(list((folder / "output/chtml/fonts/woff-v2").glob("*.woff"))) == 23
+
+
+def _built(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Build in an environment where the heavy packages cannot be imported."""
+    blocker = checkout / "blocker"
+    blocker.mkdir(exist_ok=True)
+    (blocker / "sitecustomize.py").write_text(
+        "import sys\nclass Blocked:\n    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name.split('.')[0] in {HEAVY!r}:\n            raise ImportError('blocked: ' + name)\n"
+        "sys.meta_path.insert(0, Blocked())\n",
+        encoding="utf-8",
+    )
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(blocker), str(ROOT)]))
+    return site.build()
+
+
+@pytest.mark.slow
+def test_the_report_builds_without_torch_and_stays_small(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_run(
+        {**STUDY, "lengths": [512, 1024], "tasks": ["needle", {"name": "needle", "needles": 4, "queries": 4}]}
+    )
+    write_run({**STUDY, "run": "smoke", "published": False, "samples": 4})
+    index = _built(checkout, monkeypatch)
+    html = index.parent
+    assert site.size(html) < 25e6
+    assert not list(html.rglob("*.map"))
+    for page in PAGES:
+        text = (html / f"{page}.html").read_text(encoding="utf-8")
+        assert not re.findall(
+            r'(?:src|href)="(https?:)?//(?!arxiv\.org|doi\.org)[^"]*\.(?:js|css|woff2?)"', text
+        )
+        for link in re.findall(r'(?:src|href|srcset)="([^"#:?]+)"', text):
+            assert (html / link).exists(), f"{page}: {link}"
+        assert str(checkout) not in text
+
+
+@pytest.mark.slow
+def test_a_failing_cell_stops_the_build_and_keeps_the_last_report(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = _built(checkout, monkeypatch)
+    before = index.read_bytes()
+    assert b"No published run" in before
+    page = checkout / "book" / "rerun.md"
+    page.write_text(
+        page.read_text(encoding="utf-8").replace("ask = ", "ask = no_such_name or "), encoding="utf-8"
+    )
+    with pytest.raises(StudyError, match="no_such_name"):
+        site.build()
+    assert index.read_bytes() == before
+    assert [path.name for path in index.parents[1].glob(".work-*")] == []
+
+
+@pytest.mark.slow
+def test_a_broken_link_stops_the_build(checkout: Path) -> None:
+    page = checkout / "book" / "rerun.md"
+    page.write_text(page.read_text(encoding="utf-8") + "\n[](no-such-page.md)\n", encoding="utf-8")
+    with pytest.raises(StudyError, match="no-such-page"):
+        site.build()
