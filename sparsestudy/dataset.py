@@ -47,6 +47,7 @@ __all__ = [
     "blank",
     "clip_reply",
     "content_hash",
+    "differences",
     "equal",
     "merge",
     "open_local",
@@ -159,18 +160,30 @@ def save(dataset: xr.Dataset, path: Path) -> None:
 
 def equal(a: xr.Dataset, b: xr.Dataset) -> bool:
     """Whether two datasets hold the same, timings apart."""
-    return content_hash(a) == content_hash(b)
+    return not differences(a, b)
+
+
+def differences(a: xr.Dataset, b: xr.Dataset) -> list[str]:
+    """The variables and attributes in which two datasets differ, timings apart."""
+    one, other = _parts(a), _parts(b)
+    return [name for name in sorted(one.keys() | other.keys()) if one.get(name) != other.get(name)]
 
 
 def content_hash(dataset: xr.Dataset) -> str:
     """A hash of everything in a dataset but the timings: 32 hexadecimal digits."""
-    digest = hashlib.blake2b(digest_size=16)
+    parts = json.dumps(_parts(dataset), sort_keys=True)
+    return hashlib.blake2b(parts.encode(), digest_size=16).hexdigest()
+
+
+def _parts(dataset: xr.Dataset) -> dict[str, str]:
+    """A hash of each variable, timings apart, and each attribute in words."""
     dataset = tidy(dataset)
-    for name in sorted(str(name) for name in dataset.variables if name not in TIMINGS):
-        variable = dataset.variables[name]
+    parts = {f"attribute {name}": json.dumps(value, default=str) for name, value in dataset.attrs.items()}
+    for name, variable in dataset.variables.items():
+        if name in TIMINGS:
+            continue
         values = variable.values
+        shape = json.dumps([variable.dims, variable.shape, str(values.dtype)])
         data = json.dumps(values.tolist()).encode() if values.dtype == object else values.tobytes()
-        digest.update(json.dumps([name, variable.dims, variable.shape, str(values.dtype)]).encode())
-        digest.update(data)
-    digest.update(json.dumps(dict(dataset.attrs), sort_keys=True, default=str).encode())
-    return digest.hexdigest()
+        parts[str(name)] = hashlib.blake2b(shape.encode() + data, digest_size=16).hexdigest()
+    return parts
