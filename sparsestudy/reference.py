@@ -8,7 +8,9 @@ from torch import Tensor
 from sparsestudy.selection import Selection
 
 
-def reference_attention(q: Tensor, k: Tensor, v: Tensor, selection: Selection | None, scaling: float) -> Tensor:
+def reference_attention(
+    q: Tensor, k: Tensor, v: Tensor, selection: Selection | None, scaling: float
+) -> Tensor:
     """Softmax attention with every step written out.
 
     Args:

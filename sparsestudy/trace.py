@@ -41,10 +41,12 @@ class Count:
         if not self.pending:
             return
         for name in self.pending[0][0]:
-            steps = torch.stack([
-                values[name] if active is None else values[name] * active[:, None]
-                for values, active in self.pending
-            ])
+            steps = torch.stack(
+                [
+                    values[name] if active is None else values[name] * active[:, None]
+                    for values, active in self.pending
+                ]
+            )
             total = steps.sum(0, dtype=torch.float64)
             self.sums[name] = self.sums[name] + total if name in self.sums else total
         self.pending.clear()
