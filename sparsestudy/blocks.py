@@ -8,7 +8,8 @@ from sparsestudy import assets, figures, listings, paths, plan, report, runfiles
 from sparsestudy.commands.run import SKIPPED
 from sparsestudy.compare import beside, matched
 from sparsestudy.errors import StudyError
-from sparsestudy.report import Run, box, html, markdown, show_table
+from sparsestudy.report import box, html, markdown, show_table
+from sparsestudy.view import Run
 
 REMEDY = "`make book` makes what is missing on this machine; `make doctor` says what this machine lacks."
 
@@ -36,7 +37,7 @@ def smoke_state(mine: list[Run]) -> None:
 
 def compare(run: Run, published: list[Run]) -> None:
     """One local run beside the published ones: sentence, figure and table."""
-    table = beside(run.data, {other.name: other.data for other in published})
+    table = beside(run, published)
     places = words.listed(sorted({str(value) for value in run.data["device"].values.ravel() if value}))
     counts = words.samples_of(run.table)
     markdown(f"**Run `{run.name}`**, this machine ({places}), {counts}. {words.verdicts(table)}")

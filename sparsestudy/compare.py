@@ -11,22 +11,21 @@ from typing import Any, cast
 
 import numpy as np
 import pandas as pd
-import xarray as xr
 
 from sparsestudy import stats, tables
-from sparsestudy.cells import summarise
 from sparsestudy.schema import CELL
+from sparsestudy.view import Run
 
 SAME, NOISE, DIFFERS, ALONE = "same", "within noise", "differs", "only here"
-_IDENTITY = ("method_name", "method_phase", "method_tail", "method_fields", "task_name", "task_fields")
+_IDENTITY = ("method_name", "method_phase", "method_tail", "method_fields", "task_name", "task_fields", "sha")
 
 
-def beside(local: xr.Dataset, published: dict[str, xr.Dataset]) -> pd.DataFrame:
+def beside(local: Run, published: list[Run]) -> pd.DataFrame:
     """One row for every cell of a local run, with the published cell that it repeats.
 
     Args:
         local: one local run.
-        published: the published runs, by name.
+        published: the published runs; of several that hold a cell, the first stands for it.
 
     Returns:
         The distinct cells of the local run (see `sparsestudy.tables`) with ``published_run`` (empty when no
@@ -34,45 +33,65 @@ def beside(local: xr.Dataset, published: dict[str, xr.Dataset]) -> pd.DataFrame:
         shared prompts), ``change`` with limits (local minus published), ``equal`` (whether every shared
         score is equal) and ``verdict``. The limits hold for all rows together (Bonferroni).
     """
-    mine = tables.distinct(tables.tidy(summarise(local)))
-    theirs = [_keyed(ds, run) for run, ds in published.items()]
-    others = pd.concat(theirs, ignore_index=True) if theirs else mine.iloc[:0].assign(run="", sha="")
-    mine = mine.assign(sha=mine["model"].map(_weights(local)))
-    keys = [*CELL, *_IDENTITY, "sha"]
+    mine = _keyed(local)
+    others = pd.concat([_keyed(run) for run in published] or [mine.iloc[:0]], ignore_index=True)
+    keys = [*CELL, *_IDENTITY]
     kept = ["run", "score", "score_low", "score_high", "n", "achieved", "state"]
-    # of several published runs that hold a cell, the first one by name stands for it
     first = others.drop_duplicates(keys)[[*keys, *kept]]
     table = mine.merge(first.rename(columns={name: f"published_{name}" for name in kept}), "left", on=keys)
     table["published_run"] = table["published_run"].fillna("")
-    return _judged(table, local, published)
+    return _judged(table, local, {run.name: run for run in published})
 
 
-def _weights(ds: xr.Dataset) -> dict[str, str]:
-    return dict(zip(ds["model"].values.tolist(), ds["model_weights_sha256"].values.tolist(), strict=True))
+def _keyed(run: Run) -> pd.DataFrame:
+    """The distinct cells of a run with the weights that they were made with."""
+    sha = dict(zip(run.data["model"].values, run.data["model_weights_sha256"].values, strict=True))
+    table = tables.distinct(run.table)
+    return table.assign(sha=table["model"].map(sha))
 
 
-def _keyed(ds: xr.Dataset, run: str) -> pd.DataFrame:
-    table = tables.tidy(summarise(ds))
-    return table.assign(run=run, sha=table["model"].map(_weights(ds)))
+class _Samples:
+    """Scores and prompts of a run, looked up by the labels of a cell."""
+
+    def __init__(self, run: Run) -> None:
+        self._score = run.data["score"].transpose(*CELL, "sample").to_numpy().astype(float)
+        self._prompt = run.data["prompt_id"].transpose("model", "length", "task", "sample").to_numpy()
+        self._at = {dim: {v: i for i, v in enumerate(run.data[dim].values.tolist())} for dim in CELL}
+
+    def scores(self, row: dict[str, Any]) -> stats.Array:
+        """All scores of a cell."""
+        found: stats.Array = self._score[tuple(self._at[dim][row[dim]] for dim in CELL)]
+        return found
+
+    def by_prompt(self, row: dict[str, Any]) -> dict[str, float]:
+        """The scores of a cell by the hash of their prompt; samples without one are left out."""
+        prompts = self._prompt[tuple(self._at[dim][row[dim]] for dim in ("model", "length", "task"))]
+        return {str(p): score for p, score in zip(prompts, self.scores(row), strict=True) if p}
 
 
-def _judged(table: pd.DataFrame, local: xr.Dataset, published: dict[str, xr.Dataset]) -> pd.DataFrame:
+def _judged(table: pd.DataFrame, local: Run, published: dict[str, Run]) -> pd.DataFrame:
     """Add paired counts, changes with limits, and the verdict."""
     both = table["n"].gt(0) & table["published_n"].gt(0)
     rows = table[both]
-    confidence = 1 - tables.LEVEL / max(len(rows), 1)
-    pairs = [_scores(row, local, published[row["published_run"]]) for row in rows.to_dict("records")]
-    mine, theirs = _padded([p[0] for p in pairs]), _padded([p[1] for p in pairs])
     binary = rows["task_binary"].to_numpy().astype(bool)
-    seed = stats.seed_of("compare", local.attrs.get("run"))
-    paired = stats.paired_difference(mine, theirs, binary, confidence=confidence, seed=seed)
-    alone = _independent(rows, local, published, confidence, seed)
+    confidence, seed = 1 - tables.LEVEL / max(len(rows), 1), stats.seed_of("compare", local.name)
+    mine, theirs = _Samples(local), {name: _Samples(run) for name, run in published.items()}
+    places = [(row, theirs[row["published_run"]]) for row in rows.to_dict("records")]
+    pairs = [_shared(mine.by_prompt(row), other.by_prompt(row)) for row, other in places]
+    paired = stats.paired_difference(
+        _padded([pair[0] for pair in pairs]),
+        _padded([pair[1] for pair in pairs]),
+        binary,
+        confidence=confidence,
+        seed=seed,
+    )
+    here, there = (
+        stats.mean_interval(_padded(scores), binary, confidence=confidence, seed=seed)
+        for scores in ([mine.scores(row) for row, _ in places], [o.scores(row) for row, o in places])
+    )
+    alone = (here.estimate - there.estimate, *stats.combine(here, there))
     has_pairs = paired.n > 0
-    for name, values, other in (
-        ("change", paired.estimate, alone[0]),
-        ("change_low", paired.low, alone[1]),
-        ("change_high", paired.high, alone[2]),
-    ):
+    for name, values, other in zip(("change", "change_low", "change_high"), paired[:3], alone, strict=True):
         table.loc[both, name] = np.where(has_pairs, values, other)
     table["paired"] = 0
     table.loc[both, "paired"] = paired.n
@@ -82,48 +101,17 @@ def _judged(table: pd.DataFrame, local: xr.Dataset, published: dict[str, xr.Data
     return table
 
 
+def _shared(mine: dict[str, float], theirs: dict[str, float]) -> tuple[stats.Array, stats.Array]:
+    """Scores of the prompts that both runs have, in the same order."""
+    prompts = [prompt for prompt in mine if prompt in theirs]
+    return np.array([mine[p] for p in prompts]), np.array([theirs[p] for p in prompts])
+
+
 def _padded(rows: list[stats.Array]) -> stats.Array:
     out = np.full((len(rows), max(map(len, rows), default=0)), np.nan)
     for index, row in enumerate(rows):
         out[index, : len(row)] = row
     return out
-
-
-def _cell(ds: xr.Dataset, row: dict[str, Any]) -> xr.Dataset:
-    return ds[["score", "prompt_id"]].sel({dim: row[dim] for dim in CELL})
-
-
-def _scores(row: dict[str, Any], local: xr.Dataset, other: xr.Dataset) -> tuple[stats.Array, stats.Array]:
-    """Scores of the prompts that both runs scored, in the same order."""
-    mine, theirs = _cell(local, row), _cell(other, row)
-    _, here, there = np.intersect1d(
-        _identifiers(mine), _identifiers(theirs), assume_unique=True, return_indices=True
-    )
-    return mine["score"].to_numpy().astype(float)[here], theirs["score"].to_numpy().astype(float)[there]
-
-
-def _identifiers(cell: xr.Dataset) -> Any:
-    """Prompt hashes; a sample without one gets a name that nothing else has."""
-    ids = [str(value) for value in cell["prompt_id"].values]
-    return np.array([text or f"{id(cell)}-{index}" for index, text in enumerate(ids)], dtype=object).astype(
-        str
-    )
-
-
-def _independent(
-    rows: pd.DataFrame, local: xr.Dataset, published: dict[str, xr.Dataset], confidence: float, seed: int
-) -> tuple[stats.Array, stats.Array, stats.Array]:
-    """Differences of two means whose samples have nothing in common."""
-    records = rows.to_dict("records")
-    binary = rows["task_binary"].to_numpy().astype(bool)
-    intervals = []
-    for source in ([local] * len(records), [published[row["published_run"]] for row in records]):
-        scores = _padded(
-            [_cell(ds, row)["score"].to_numpy() for ds, row in zip(source, records, strict=True)]
-        )
-        intervals.append(stats.mean_interval(scores, binary, confidence=confidence, seed=seed))
-    low, high = stats.combine(*intervals)
-    return intervals[0].estimate - intervals[1].estimate, low, high
 
 
 def _verdict(row: dict[str, Any]) -> str:

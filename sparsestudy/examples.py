@@ -13,7 +13,7 @@ import pandas as pd
 from sparsestudy import words
 from sparsestudy.models import REGISTRY
 from sparsestudy.parameters import AccuracyParameters
-from sparsestudy.report import Run
+from sparsestudy.view import Run
 
 
 def build(runs: list[Run]) -> dict[str, str]:

@@ -7,57 +7,20 @@ from them by the ``glue`` role.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from sparsestudy import __version__, assets, findings, paths, runfiles, tables, words
-from sparsestudy.cells import summarise
-from sparsestudy.dataset import content_hash, open_local, open_study
+from sparsestudy.dataset import open_local, open_study
 from sparsestudy.errors import StudyError
+from sparsestudy.view import HASH_DIGITS, Run
 
 if TYPE_CHECKING:
     import pandas as pd
-    import xarray as xr
 
     from sparsestudy.figures import Picture
 
 EXPERIMENT = "accuracy"
-HASH_DIGITS = 12
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run as the pages use it.
-
-    Args:
-        name: of the run.
-        data: its samples.
-    """
-
-    name: str
-    data: xr.Dataset
-
-    @cached_property
-    def summary(self) -> xr.Dataset:
-        """Its cells."""
-        return summarise(self.data)
-
-    @cached_property
-    def table(self) -> pd.DataFrame:
-        """Its cells, one a row."""
-        return tables.tidy(self.summary).assign(run=self.name)
-
-    @cached_property
-    def hash(self) -> str:
-        """Hash of its data, timings apart, as quoted when it is cited."""
-        return content_hash(self.data)[:HASH_DIGITS]
-
-    def subjects(self) -> Iterator[tuple[str, str, pd.DataFrame]]:
-        """(model, task, rows) for each pair that has any cell."""
-        for (model, task), rows in self.table.groupby(["model", "task"], sort=False):
-            yield str(model), str(task), rows.reset_index(drop=True)
 
 
 def published(experiment: str = EXPERIMENT) -> list[Run]:

@@ -115,16 +115,31 @@ def _run_builder(book: Path, work: Path, verbose: bool) -> None:
                 print(line, end="", flush=True)
             elif done := _EXECUTED.search(log[-1]):
                 print(f"page {done[1]}: {float(done[2]):.0f} s", flush=True)
-    file = book / "_build" / "build.log"
-    paths.write_text(file, "".join(log))
     if process.returncode:
-        problems = [line.strip() for line in log if _PROBLEM.search(line)] or [
-            log[-1].strip() if log else "nothing"
-        ]
-        raise StudyError(
-            f"The report could not be built and the last one is as it was: {' | '.join(problems[:_SHOWN])} "
-            f"(the builder's whole output is in {paths.shown(file)})."
+        problems = _failed_cells(work) or [line.strip() for line in log if _PROBLEM.search(line)]
+        file = book / "_build" / "build.log"
+        paths.write_text(
+            file,
+            _COLOURS.sub("", "".join([*log, *(part.read_text(encoding="utf-8") for part in _reports(work))])),
         )
+        raise StudyError(
+            "The report could not be built and the last one is as it was: "
+            f"{' | '.join(problems[:_SHOWN]) or 'the builder gave no reason'} (all that it said is in "
+            f"{paths.shown(file)})."
+        )
+
+
+def _reports(work: Path) -> list[Path]:
+    """What the builder noted about pages with a failing cell, one file a page."""
+    return sorted(work.rglob("*.err.log"))
+
+
+def _failed_cells(work: Path) -> list[str]:
+    """Each page with a failing cell and the error that it ended with."""
+    ends = [(part, part.read_text(encoding="utf-8").strip().splitlines()) for part in _reports(work)]
+    return [
+        f"page {part.name.partition('.')[0]}: {_COLOURS.sub('', lines[-1])}" for part, lines in ends if lines
+    ]
 
 
 def prune(folder: Path) -> None:

@@ -11,6 +11,7 @@ import xarray as xr
 from synthetic import synthetic_run
 
 from sparsestudy import cells, compare, figures, schema, style, tables, words
+from sparsestudy.view import Run
 
 MODEL = "smollm2-135m-q4_1"
 SMALL: dict[str, Any] = {"lengths": [512, 1024], "sparsities": [0, 500, 900, 950], "samples": 40}
@@ -154,11 +155,11 @@ def test_all_cells_unreachable_or_failed_still_make_a_figure(run: xr.Dataset) ->
 
 
 def test_a_repeated_run_is_the_same_and_another_seed_is_noise() -> None:
-    published = {"study": synthetic_run(SMALL)}
-    again = compare.beside(synthetic_run({**SMALL, "samples": 10}), published)
+    published = [Run("study", synthetic_run(SMALL))]
+    again = compare.beside(Run("again", synthetic_run({**SMALL, "samples": 10})), published)
     assert set(again["verdict"]) == {compare.SAME}
     assert (compare.matched(again)["paired"] == 10).all()
-    noise = compare.beside(synthetic_run({**SMALL, "samples": 30}, seed=3), published)
+    noise = compare.beside(Run("other", synthetic_run({**SMALL, "samples": 30}, seed=3)), published)
     assert compare.counts(noise)[compare.DIFFERS] == 0
     assert (compare.matched(noise)["paired"] == 0).all()
     picture = figures.beside(noise)
@@ -167,11 +168,11 @@ def test_a_repeated_run_is_the_same_and_another_seed_is_noise() -> None:
 
 
 def test_a_changed_result_differs_and_a_new_cell_stands_alone() -> None:
-    published = {"study": synthetic_run(SMALL)}
+    published = [Run("study", synthetic_run(SMALL))]
     mine = synthetic_run({**SMALL, "sparsities": [0, 500, 700]})
     spot = mine["score"].loc[{"method": "dense", "sparsity": 0, "length": 512}]
     spot[:] = 1 - spot.values
-    table = compare.beside(mine, published)
+    table = compare.beside(Run("mine", mine), published)
     changed = table[(table["method_role"] == "dense") & (table["length"] == 512)]
     assert list(changed["verdict"]) == [compare.DIFFERS]
     assert set(table.loc[table["sparsity"] == 700, "verdict"]) == {compare.ALONE}
@@ -180,7 +181,7 @@ def test_a_changed_result_differs_and_a_new_cell_stands_alone() -> None:
 def test_cells_of_other_weights_are_not_the_same_cells() -> None:
     mine = synthetic_run(SMALL)
     mine["model_weights_sha256"].values[:] = "f" * 64
-    table = compare.beside(mine, {"study": synthetic_run(SMALL)})
+    table = compare.beside(Run("mine", mine), [Run("study", synthetic_run(SMALL))])
     assert set(table["verdict"]) == {compare.ALONE}
     assert compare.matched(table).empty
     assert words.verdicts(table) == "No cell of this run was also published."

@@ -15,7 +15,8 @@ import yaml
 from pages import BOOK, PAGES, code_cells, prose
 from synthetic import synthetic_run
 
-from sparsestudy import cells, findings, listings, report, tables, words
+from sparsestudy import cells, findings, listings, tables, words
+from sparsestudy.view import Run
 
 ROOT = Path(__file__).resolve().parents[1]
 # Modules whose text reaches the pages; examples.py is left out, since it writes commands to paste.
@@ -96,7 +97,7 @@ def _rows(change: Callable[[xr.Dataset], None] | None = None) -> Any:
     data = synthetic_run(SMALL)
     if change:
         change(data)
-    return report.Run("synthetic", data).table
+    return Run("synthetic", data).table
 
 
 def _perfect(data: xr.Dataset) -> None:
