@@ -1,0 +1,164 @@
+"""A shard's evaluation with a real, tiny model: what is run, shared, resumed and stored."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny import NAME, write_checkout, write_model
+
+from sparsestudy import dataset, models, paths
+from sparsestudy.errors import StudyError
+from sparsestudy.evaluate import evaluate, placement, prepare
+from sparsestudy.methods import METHODS
+from sparsestudy.methods.quest import Quest
+from sparsestudy.parameters import AccuracyParameters
+from sparsestudy.schema import STATUS
+
+torch.set_num_threads(1)
+RUN: dict[str, Any] = {
+    "models": [NAME],
+    "lengths": [256],
+    "samples": 3,
+    "batch_tokens": 512,
+    "sparsities": [0, 250, 500, 990],
+    "methods": ["dense", "window", "block_sparse", "quest", {"name": "quest", "tail": "decode"}],
+    "tasks": ["needle", {"name": "needle", "needles": 2, "queries": 2, "value_length": 2}],
+}
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    registry = write_checkout(tmp_path / "root", write_model(tmp_path / "model"))
+    monkeypatch.setenv("SPARSESTUDY_MODELS", str(registry))
+    monkeypatch.setattr(paths, "ROOT", tmp_path / "root")
+    return tmp_path / "root"
+
+
+def run(**changes: Any) -> Any:
+    """The dataset of the one shard of :data:`RUN` with changes."""
+    shard = AccuracyParameters.parse(RUN | changes).shards()[0]
+    model, tokenizer = models.load(NAME)
+    return dataset.stamp(evaluate(prepare(shard, tokenizer), model, tokenizer), shard)
+
+
+def statuses(data: Any, method: str) -> list[str]:
+    """Status of each sparsity, which must not depend on the task."""
+    found = data["status"].sel({"method": method}).squeeze(["model", "length"]).values
+    assert (found == found[:, :1]).all()
+    return [STATUS[i] for i in found[:, 0]]
+
+
+@pytest.mark.usefixtures("checkout")
+def test_a_shard_is_complete_and_valid() -> None:
+    data = run()
+    dataset.validate(data)
+    assert statuses(data, "dense") == ["ok", "not_run", "not_run", "not_run"]
+    assert statuses(data, "window") == ["fell_back_dense", "ok", "ok", "unreachable"]
+    assert statuses(data, "block_sparse") == ["fell_back_dense", "ok", "ok", "unreachable"]
+    lowest = data["lowest_density"].sel({"method": "block_sparse", "sparsity": 990}).values
+    assert ((lowest > 0.01) & (lowest < 1)).all()
+    dense = data["reply"].sel({"method": "dense", "sparsity": 0})
+    for method in data.method.values:
+        assert (data["reply"].sel({"method": method, "sparsity": 0}).values == dense.values).all()
+    density = data["attended_density"].sel({"method": "quest", "sparsity": 500})
+    assert np.abs(density - 0.5).max() < 0.1
+    assert (data["prompt_tokens"] >= 0.95 * 256).all()
+    assert (data["prompt_tokens"] <= 256).all()
+    assert len(set(data["prompt_id"].values.ravel())) == 2 * RUN["samples"]
+    assert data["task_binary"].values.tolist() == [1, 0]
+
+
+@pytest.mark.usefixtures("checkout")
+def test_dense_prefills_are_shared_and_equal_settings_run_once() -> None:
+    shard = AccuracyParameters.parse(RUN | {"tasks": ["needle"], "sparsities": [0, 250, 500]}).shards()[0]
+    model, tokenizer = models.load(NAME)
+    work = prepare(shard, tokenizer)
+    prefills = []
+
+    def count(module: Any, args: Any, kwargs: Any) -> None:
+        if kwargs["input_ids"].shape[1] > 1:
+            prefills.append(kwargs["input_ids"].shape[0])
+
+    model.register_forward_pre_hook(count, with_kwargs=True)
+    evaluate(work, model, tokenizer)
+    # Batches of 2 and 1. Each: one dense prefill, one of the contexts alone (tail="decode"), and one for
+    # each of the two prefill methods at two sparsities.
+    assert sorted(prefills) == sorted([2, 1] * (2 + 4))
+    assert len(work.settings) == 1 + 4 + 4
+
+
+@pytest.mark.usefixtures("checkout")
+def test_batches_do_not_change_replies() -> None:
+    together, apart = run(batch_tokens=2048), run(batch_tokens=256)
+    for name in ("score", "reply", "output_tokens", "finish", "prompt_id", "status"):
+        assert together[name].equals(apart[name]), name
+    np.testing.assert_allclose(together["attended_density"], apart["attended_density"], rtol=1e-6)
+
+
+def test_a_stopped_run_goes_on_at_its_batch(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = run()
+    shard = AccuracyParameters.parse(RUN).shards()[0]
+    files = sorted(shard.checkpoints.glob("*.json"))
+    assert len(files) == 2 * 2
+    for file in files[1:]:
+        file.unlink()
+    kept = files[0].stat().st_mtime_ns
+    assert dataset.equal(run(), whole)
+    assert files[0].stat().st_mtime_ns == kept
+    record = json.loads(files[0].read_text())
+    for setting in record.values():
+        setting["score"] = [0.25] * len(setting["score"])
+    files[0].write_text(json.dumps(record))
+    assert (run()["score"][..., 0, :2].sel({"method": "dense", "sparsity": 0}) == 0.25).all(), (
+        "checkpoints are used"
+    )
+    assert not (run(seed=1)["score"] == 0.25).any(), "those of other parameters are not"
+
+
+@dataclass(frozen=True)
+class Greedy(Quest):
+    """A method that needs more memory than there is, from half of the tokens on."""
+
+    name = "greedy"
+
+    def decode(self, q: Any, k: Any, context: Any) -> Any:
+        """Fails as an allocation does."""
+        raise torch.OutOfMemoryError("out of memory")
+
+
+@pytest.fixture
+def greedy() -> Iterator[None]:
+    METHODS.register("greedy", Greedy)
+    yield
+    METHODS.unregister("greedy")
+
+
+@pytest.mark.usefixtures("checkout", "greedy")
+def test_a_cell_without_memory_is_marked_and_the_others_go_on() -> None:
+    data = run(methods=["dense", "greedy", "quest"], sparsities=[0, 500], tasks=["needle"])
+    assert statuses(data, "greedy") == ["fell_back_dense", "skipped_memory"]
+    assert statuses(data, "quest") == ["fell_back_dense", "ok"]
+    assert np.isnan(data["score"].sel({"method": "greedy", "sparsity": 500})).all()
+    assert np.isfinite(data["score"].sel({"method": "quest", "sparsity": 500})).all()
+
+
+@pytest.mark.usefixtures("checkout")
+def test_too_short_a_length_stops_before_the_model_runs() -> None:
+    with pytest.raises(StudyError, match="needs at least"):
+        run(lengths=[30])
+
+
+def test_a_gpu_that_is_not_there_is_refused() -> None:
+    if torch.cuda.is_available():
+        assert placement("cuda", "auto") == ("cuda", "bfloat16")
+        return
+    assert placement("auto", "auto") == ("cpu", "float32")
+    with pytest.raises(StudyError, match="torch sees no GPU"):
+        placement("cuda", "auto")
