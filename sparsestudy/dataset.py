@@ -130,10 +130,11 @@ def _encoding(name: str, variable: Variable) -> dict[str, Any]:
     if variable.dtype == "str":
         return {"dtype": str}
     if variable.dtype == "bytes":
-        return {"dtype": "S1", "char_dim_name": f"{name}_bytes", "zlib": True, "complevel": 5}
+        return {"dtype": "S1", "char_dim_name": f"{name}_bytes", "zlib": True, "fletcher32": True}
     encoding: dict[str, Any] = {"dtype": variable.dtype, "_FillValue": variable.fill}
     if not variable.coordinate:
-        encoding |= {"zlib": True, "complevel": 5, "shuffle": True}
+        # The checksum makes a flipped bit an error instead of another number.
+        encoding |= {"zlib": True, "complevel": 5, "shuffle": True, "fletcher32": True}
     return encoding
 
 

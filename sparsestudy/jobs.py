@@ -7,8 +7,6 @@ import os
 import threading
 import time
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +36,11 @@ RESTORED = (
 _WATCH_SECONDS = 0.5
 
 
+def alive_lock(work: Path) -> Path:
+    """Held as long as the invocation with this working folder lives; its jobs end when they find it free."""
+    return work.with_suffix(".lock")
+
+
 @dataclass(frozen=True)
 class Todo:
     """What one invocation has to do, shared with its jobs through ``todo.json`` in its working folder.
@@ -58,11 +61,6 @@ class Todo:
     def file(self) -> Path:
         """The file that tells the jobs."""
         return self.work / "todo.json"
-
-    @property
-    def lock(self) -> Path:
-        """Held as long as the invocation lives; jobs end when they find it free."""
-        return self.work / "alive.lock"
 
     def state(self, number: int, kind: str) -> Path:
         """Where a job reports: ``started``, ``progress`` or ``result``."""
@@ -110,39 +108,30 @@ def run_job(file: Path, number: int) -> int:
     os.environ[FILE_VARIABLE] = str(todo.state(number, "progress"))
     scratch = todo.work / f"{number}.files"
     scratch.mkdir(exist_ok=True)
-    _die_with(todo.lock)
+    _die_with(alive_lock(todo.work))
     paths.write_text(todo.state(number, "started"), "{}")
-    error: str | None = None
-    known = True
-    with _into(shard.log):
-        try:
-            if todo.force or inspect(shard).state != "fresh":
-                run_in_kernel(shard, scratch)
-        except StudyError as problem:
-            error = str(problem)
-            traceback.print_exc()
-        except Exception as problem:  # reported to the waiting invocation, then raised again
-            error, known = f"{type(problem).__name__}: {problem}", False
-            traceback.print_exc()
-    result = {"error": error, "known": known}
-    paths.write_text(todo.state(number, "result"), json.dumps(result))
+    _redirect(shard.log)
+    error: str | None = "its job ended with an error that is not one of the study's"
+    known = False
+    try:
+        if todo.force or inspect(shard).state != "fresh":
+            run_in_kernel(shard, scratch)
+        error, known = None, True
+    except StudyError as problem:
+        error, known = str(problem), True
+        traceback.print_exc()
+    finally:
+        # Any other error leaves its traceback in the log.
+        paths.write_text(todo.state(number, "result"), json.dumps({"error": error, "known": known}))
     return 0 if error is None else 2
 
 
-@contextmanager
-def _into(log: Path) -> Iterator[None]:
-    """Send what this process and its children print into a file."""
+def _redirect(log: Path) -> None:
+    """Send what this process and its children print into a file, for good."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    kept = [os.dup(1), os.dup(2)]
     with log.open("w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-        try:
-            yield
-        finally:
-            for number, saved in enumerate(kept, start=1):
-                os.dup2(saved, number)
-                os.close(saved)
 
 
 def _die_with(lock: Path) -> None:
@@ -161,7 +150,7 @@ def _die_with(lock: Path) -> None:
 
 
 def _is_free(lock: Path) -> bool:
-    if not lock.parent.is_dir():
+    if not lock.exists():
         return True
     probe = FileLock(lock)
     try:

@@ -14,6 +14,8 @@ from sparsestudy.merging import merge
 from sparsestudy.schema import SCHEMA_VERSION
 from sparsestudy.validation import tidy, validate
 
+# What netCDF4 and xarray raise on damaged files.
+_UNREADABLE = (OSError, RuntimeError, ValueError, AttributeError, KeyError, TypeError)
 # From a schema version to the function that turns such a dataset into one of the next version.
 MIGRATIONS: dict[int, Callable[[xr.Dataset], xr.Dataset]] = {}
 
@@ -32,7 +34,7 @@ def open_shard(path: Path) -> xr.Dataset:
             path, engine="netcdf4", mask_and_scale=False, decode_times=False, decode_timedelta=False
         ) as opened:
             dataset = opened.load()
-    except (OSError, RuntimeError, ValueError, UnicodeDecodeError) as error:
+    except _UNREADABLE as error:
         raise StudyError(
             f"{paths.shown(path)} cannot be read as netCDF ({_first_line(error)}); restore it from git, or "
             "move it away and run again."

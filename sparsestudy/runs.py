@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from sparsestudy import paths
 from sparsestudy.errors import StudyError
 from sparsestudy.execution import run_here
-from sparsestudy.jobs import Todo
+from sparsestudy.jobs import Todo, alive_lock
 from sparsestudy.progress import Display, duration, line
 from sparsestudy.shards import Shard
 
@@ -104,22 +104,29 @@ def _title(shard: Shard) -> str:
 def _working_folder() -> Iterator[Path]:
     """A fresh folder for one invocation, held by a lock while it lives; those of dead ones are removed."""
     base = paths.scratch("work")
+    base.mkdir(parents=True, exist_ok=True)
     for old in base.glob("*/"):
-        lock = FileLock(old / "alive.lock")
+        lock = FileLock(alive_lock(old))
         try:
             lock.acquire(timeout=0)
         except Timeout:
             continue
-        shutil.rmtree(old, ignore_errors=True)
-        lock.release()
+        _remove(old, lock)
     work = base / f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
-    work.mkdir(parents=True)
-    alive = FileLock(work / "alive.lock")
-    with alive:
-        try:
-            yield work
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+    lock = FileLock(alive_lock(work))
+    # First the lock, then the folder: whoever sees the folder without a held lock may remove it.
+    lock.acquire()
+    try:
+        work.mkdir()
+        yield work
+    finally:
+        _remove(work, lock)
+
+
+def _remove(work: Path, lock: FileLock) -> None:
+    shutil.rmtree(work, ignore_errors=True)
+    lock.release()
+    Path(lock.lock_file).unlink(missing_ok=True)
 
 
 def _snakemake(todo: Todo) -> list[str]:
@@ -144,7 +151,7 @@ class _Watcher:
         self.todo = todo
         self.display = Display()
         self.started: dict[int, float] = {}
-        self.errors: dict[int, str] = {}
+        self.errors: dict[int, tuple[str, bool]] = {}
         self.finished: set[int] = set()
 
     def follow(self, command: list[str]) -> None:
@@ -177,7 +184,10 @@ class _Watcher:
     def conclude(self) -> None:
         """Raise when a shard failed."""
         if self.errors:
-            raise StudyError("\n".join(self.errors[number] for number in sorted(self.errors)))
+            told = [
+                _failure(self.todo.shards[number], *self.errors[number]) for number in sorted(self.errors)
+            ]
+            raise StudyError("\n".join(told))
 
     def _look(self) -> None:
         total = len(self.todo.shards)
@@ -198,7 +208,7 @@ class _Watcher:
                 self.display.say(f"finished {paths.shown(shard.path)} in {took}")
                 return
             self.display.say(f"failed {_title(shard)} after {took}")
-            self.errors[number] = _failure(shard, told["error"], told["known"])
+            self.errors[number] = (told["error"], told["known"])
             return
         progress = self.todo.state(number, "progress")
         if progress.exists():

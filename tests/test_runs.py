@@ -222,6 +222,12 @@ def test_an_unforeseen_error_shows_the_end_of_the_log(checkout: Path) -> None:
     assert status == 2
     assert "a cell of the notebook failed with ValueError: an error that" in output
     assert "log: results/local/.logs/accuracy/mine/" in output
+    # Neither does an error outside the cells go unexplained.
+    (checkout / "notebooks" / "accuracy.ipynb").write_text("{")
+    status, output = run("run", "--missing-local")
+    assert status == 2
+    assert "ended with an error that is not one of the study's" in output
+    assert "Error" in output.splitlines()[-1]
 
 
 @pytest.mark.slow
