@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
-from sparsestudy import assets, figures, listings, paths, plan, report, runfiles, words
+from sparsestudy import assets, figures, findings, listings, paths, plan, report, runfiles, tables, words
 from sparsestudy.commands.run import SKIPPED
 from sparsestudy.compare import beside, matched
 from sparsestudy.errors import StudyError
 from sparsestudy.report import box, html, markdown, show_table
 from sparsestudy.view import Run
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 REMEDY = "`make book` makes what is missing on this machine; `make doctor` says what this machine lacks."
 
@@ -44,6 +48,15 @@ def compare(run: Run, published: list[Run]) -> None:
     if len(matched(table)):
         html(assets.figure(figures.beside, assets.slug("beside", run.name), table))
         show_table(*listings.comparison(table), data=table, name=f"beside-{run.name}")
+
+
+def losses(run: Run, model: str, task: str, rows: pd.DataFrame) -> None:
+    """What sparsity costs against dense attention: sentences, differences and where losses begin."""
+    report.subject_title(run, model, rows)
+    report.bullets([findings.dense(rows), *findings.outcomes(rows), findings.overall(rows)])
+    if len(tables.compared(rows)):
+        report.show(figures.difference, run, model, task)
+        show_table(*listings.tolerance(rows))
 
 
 def own(runs: list[Run]) -> list[Run]:

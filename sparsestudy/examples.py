@@ -44,7 +44,8 @@ def build(runs: list[Run]) -> dict[str, str]:
         + f"\n\n`{model}` has {entry.parameters / 1e6:,.0f} million parameters and a context of "
         f"{entry.context:,} tokens. Its weights ({_megabytes(entry)}) are fetched once, checked and kept; "
         f"the licence is {entry.licence}"
-        + (f" ([terms]({entry.licence_url}))." if entry.licence_url else "."),
+        + (f" ([text]({entry.licence_url}))." if entry.licence_url else ".")
+        + (" Naming the model accepts its terms." if entry.terms else ""),
         "file": _file(length),
         "papermill": "```bash\n" + _papermill(length) + "\n```",
     }

@@ -82,7 +82,7 @@ def outcomes(rows: pd.DataFrame) -> list[str]:
 
 
 def _outcome(entry: dict[str, Any], here: pd.DataFrame) -> str:
-    text = f"**{variant(entry)}** {words.outcome(entry)} at {tokens(entry['length'])}"
+    text = f"At {tokens(entry['length'])} **{variant(entry)}** {words.outcome(entry)}"
     if pd.isna(entry["top"]):
         return f"{text}."
     ran = tables.compared(here[(here["group"] == entry["group"]) & (here["name"] == entry["name"])])
@@ -176,11 +176,13 @@ def _replies(ran: pd.DataFrame) -> list[str]:
     if ran.empty:
         return []
     sentences = []
-    told = {"parsed": "could not be parsed", "cut": "ran into the limit of tokens"}
-    for column, what in told.items():
-        share = 1 - ran["parsed"] if column == "parsed" else ran["cut"]
+    told = (
+        (1 - ran["parsed"], "could not be parsed", "Every reply could be parsed"),
+        (ran["cut"], "ran into the limit of tokens", "No reply ran into the limit of tokens"),
+    )
+    for share, what, none in told:
         if share.max() <= 0:
-            sentences.append(f"No reply {what} ({words.samples_of(ran)} per cell).")
+            sentences.append(f"{none} ({words.samples_of(ran)} per cell).")
             continue
         worst = ran.loc[share.idxmax()]
         place = (

@@ -33,7 +33,7 @@ def tolerance(rows: pd.DataFrame) -> Shown:
                 "method": entry["name"] + (" (control)" if entry["role"] == "control" else ""),
                 "phase": entry["group"],
                 "length": f"{entry['length']:,}",
-                "loss shown from": _percent(entry["loss_from"]),
+                "first loss at": _percent(entry["loss_from"]),
                 "loss excluded to": _percent(entry["kept_to"]),
                 "unreachable from": _percent(entry["unreachable_from"]),
                 "highest": _percent(entry["top"]),

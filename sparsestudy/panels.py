@@ -23,9 +23,9 @@ def draw(rows: pd.DataFrame, columns: tuple[str, str, str], narrow: bool) -> Fig
 
     groups = [group for group in rows["group"].unique() if group != "dense"] or ["dense"]
     lengths = sorted(rows["length"].unique())
-    across = min(2 if narrow else 4, len(lengths))
-    if len(lengths) == 1:
-        across = min(1 if narrow else 4, len(groups))
+    many = len(groups) if len(lengths) == 1 else len(lengths)
+    most = (1 if len(lengths) == 1 else 2) if narrow else 4
+    across = -(-many // -(-many // most))  # rows of equal length, none longer than the most that fit
     places = _places(groups, lengths, across)
     look = style.looks(list(rows["method_name"]), list(rows["method_role"]), list(rows["name"]))
     scores = columns[0] == "score"
@@ -94,7 +94,7 @@ def _bounds(rows: pd.DataFrame) -> tuple[float, float]:
 def _title(axes: Axes, rows: pd.DataFrame, group: str, length: int, named: bool) -> None:
     """The group above a row's first panel (every panel on a phone), then length and sample count."""
     here = rows[(rows["length"] == length) & rows["group"].isin([group, "dense"]) & (rows["n"] > 0)]
-    axes.set_title(f"{words.tokens(length)}, n = {words.span(here['n'])}")
+    axes.set_title(f"{words.tokens(length)}, n = {words.span(here['n']) if len(here) else 0}")
     if named:
         axes.annotate(
             group,

@@ -35,7 +35,8 @@ def local(experiment: str = EXPERIMENT) -> list[Run]:
     except StudyError as error:
         box("warning", "The local runs cannot be shown", str(error))
         return []
-    return [Run(name, data) for name, data in runs.items() if name != runfiles.SCRATCH]
+    names = sorted(runs.keys() - {runfiles.SCRATCH}, key=lambda name: (name != runfiles.SMOKE, name))
+    return [Run(name, runs[name]) for name in names]
 
 
 def first(runs: list[Run]) -> list[tuple[Run, str, str, pd.DataFrame]]:

@@ -69,7 +69,7 @@ def variant(row: Any) -> str:
 
 def samples_of(rows: pd.DataFrame) -> str:
     """``n = 100`` or ``n = 60 to 100`` over the cells that ran."""
-    return f"n = {span(rows.loc[rows['n'] > 0, 'n'])}"
+    return f"n = {span(rows.loc[rows['n'] > 0, 'n']) if (rows['n'] > 0).any() else 0}"
 
 
 def tolerance(rows: pd.DataFrame) -> pd.DataFrame:
@@ -79,10 +79,10 @@ def tolerance(rows: pd.DataFrame) -> pd.DataFrame:
         rows: a tidy table of one model and task.
 
     Returns:
-        Columns group, name, role, length, ``loss_from`` (smallest nominal sparsity with a loss after
-        correction, NaN when none), ``kept_to`` (largest one up to which every setting is shown to lose less
-        than the margin, NaN when none), ``top`` (the highest setting that ran), its difference with
-        limits and pairs, ``unreachable_from`` and ``detectable``.
+        Columns group, name, role, length, ``measured`` (cells that ran), ``loss_from`` (smallest nominal
+        sparsity with a loss after correction, NaN when none), ``kept_to`` (largest one up to which every
+        setting is shown to lose less than the margin, NaN when none), ``top`` (the highest setting that was
+        compared), its difference with limits and pairs, ``unreachable_from`` and ``detectable``.
     """
     found = []
     keys = ["group", "name", "method_role", "length"]
@@ -90,6 +90,7 @@ def tolerance(rows: pd.DataFrame) -> pd.DataFrame:
         ran = tables.compared(some).sort_values("nominal")
         unreachable = some.loc[some["state"] == "unreachable", "nominal"]
         entry: dict[str, Any] = {"group": group, "name": name, "role": role, "length": length}
+        entry["measured"] = int((some["n"] > 0).sum())
         entry["unreachable_from"] = unreachable.min()
         if len(ran):
             lost = ran.loc[tables.loses(ran), "nominal"]
@@ -101,17 +102,19 @@ def tolerance(rows: pd.DataFrame) -> pd.DataFrame:
         found.append(entry)
     columns = ["loss_from", "kept_to", "top", "difference", "difference_low", "difference_high", "pairs"]
     return pd.DataFrame(found).reindex(
-        columns=["group", "name", "role", "length", *columns, "unreachable_from", "detectable"]
+        columns=["group", "name", "role", "length", "measured", *columns, "unreachable_from", "detectable"]
     )
 
 
 def outcome(entry: Any) -> str:
     """What happens to one method variant at one length, as the end of a sentence."""
-    if pd.isna(entry["top"]):
+    if not entry["measured"]:
         return "ran at no sparsity"
+    if pd.isna(entry["top"]):
+        return "was not compared with dense attention"
     if pd.isna(entry["loss_from"]):
         return f"shows no loss up to {percent(entry['top'])}"
-    return f"loses from {percent(entry['loss_from'])}"
+    return f"first loses at {percent(entry['loss_from'])}"
 
 
 def _outcomes(rows: pd.DataFrame) -> str:
@@ -119,9 +122,9 @@ def _outcomes(rows: pd.DataFrame) -> str:
     longest = rows["length"].max()
     table = tolerance(rows[rows["length"] == longest])
     parts = [f"{variant(e)} {outcome(e)}" for e in table.to_dict("records") if e["role"] != "control"]
-    control = table.loc[table["role"] == "control", "loss_from"]
+    control = table.loc[(table["role"] == "control") & table["top"].notna(), "loss_from"]
     if len(control):
-        lost = f"lose from {percent(control.min())}" if control.notna().any() else "show no loss"
+        lost = f"first lose at {percent(control.min())}" if control.notna().any() else "show no loss"
         parts.append(f"the controls {lost}")
     return f"At {tokens(longest)} {'; '.join(parts)}." if parts else ""
 

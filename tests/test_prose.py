@@ -119,7 +119,7 @@ def test_findings_flip_with_the_data() -> None:
     assert "No method is free of loss" in findings.overall(ruined)
     assert "a loss is shown in" in findings.overall(normal)
     assert all("shows no loss up to" in sentence for sentence in findings.outcomes(perfect))
-    assert all("loses from 50" in sentence for sentence in findings.outcomes(ruined))
+    assert all("first loses at 50" in sentence for sentence in findings.outcomes(ruined))
     assert all("cannot be told from" in sentence for sentence in findings.beyond_control(perfect))
     assert any("scores higher than" in sentence for sentence in findings.beyond_control(normal))
 
