@@ -34,9 +34,9 @@ def smoke_state(mine: list[Run]) -> None:
         text = f"This report was built from the data that came with the checkout. {REMEDY}"
         box("note", "No smoke run on this machine yet", text)
     for run in smoke:
-        reason = report.stale(run)
-        if reason:
-            box("note", "The smoke run was made with earlier code", f"{reason} {REMEDY}")
+        title, text = report.freshness(run)
+        if text:
+            box("note", title, f"{text} {REMEDY}")
 
 
 def compare(run: Run, published: list[Run]) -> None:
@@ -80,7 +80,7 @@ def introduce(run: Run) -> None:
     told = ", ".join(
         f"{name} {json.dumps(asked[name])}" for name in ("lengths", "sparsities", "samples", "seed")
     )
-    markdown(f"**Run `{run.name}`**: `{told}`. {report.stale(run)}")
+    markdown(f"**Run `{run.name}`**: `{told}`. {report.freshness(run)[1]}")
 
 
 def local_state(runs: list[Run]) -> None:

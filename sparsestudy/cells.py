@@ -158,7 +158,9 @@ def summarise(ds: xr.Dataset) -> xr.Dataset:
     cut = _values(ds, "finish", SAMPLE) == FINISH.index("length")
     columns["cut"] = _mean(np.where(scored, cut, np.nan))
     columns["output_tokens"] = _mean(np.where(scored, _values(ds, "output_tokens", SAMPLE), np.nan))
-    columns["floor"] = (mean.low <= ds["task_chance"].to_numpy().astype(float)) & (mean.n > 0)
+    # where guessing is always right, as with a single needle, there is no floor to stand on
+    chance = ds["task_chance"].to_numpy().astype(float)
+    columns["floor"] = (mean.low <= chance) & (chance < 1) & (mean.n > 0)
     columns["ceiling"] = (mean.estimate >= 1) & (mean.n > 0)
     return _dataset(ds, columns)
 

@@ -122,7 +122,9 @@ def _panel(
     style.sparsity_axis(axes, float(rows["nominal"].max()))
     if value == "score":
         _dense_band(axes, rows)
-        axes.axhline(float(rows["task_chance"].iloc[0]), color=style.MUTED, linewidth=0.9, linestyle=":")
+        if rows["task_chance"].iloc[0] < 1:
+            chance = float(rows["task_chance"].iloc[0])
+            axes.axhline(chance, color=style.MUTED, linewidth=0.9, linestyle=":")
         axes.set_ylim(*bounds)
     else:
         axes.axhspan(-tables.MARGIN, tables.MARGIN, color=style.DENSE, alpha=0.12, linewidth=0)
@@ -173,7 +175,7 @@ def _legend(rows: pd.DataFrame, look: dict[str, style.Look], scores: bool) -> tu
     if (rows["state"] == "unreachable").any():
         handles.append(Line2D([], [], color=style.MUTED, linestyle="none", marker="x", markersize=5))
         labels.append("unreachable")
-    if scores:
+    if scores and rows["task_chance"].iloc[0] < 1:
         handles.append(Line2D([], [], color=style.MUTED, linestyle=":", linewidth=0.9))
         labels.append("guessing")
     return handles, labels

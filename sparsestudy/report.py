@@ -120,15 +120,15 @@ def state(runs: list[Run]) -> None:
             "missing, and `git restore results` brings back what came with the checkout.",
         )
     for run in runs:
-        text = stale(run)
+        title, text = freshness(run)
         if text:
-            box("warning", f"Run `{run.name}` was made with earlier code", text)
+            box("warning", title, text)
 
 
-def stale(run: Run) -> str:
-    """Why a run is not what the code and run files of this checkout would make, or nothing.
+def freshness(run: Run) -> tuple[str, str]:
+    """Title and text of a box on a run that is not what this checkout would make; empty where it is.
 
-    Each shard is asked through `sparsestudy.plan`; a run without a run file is compared as it was made.
+    Each dataset is asked through `sparsestudy.plan`; a run without a run file is compared as it was made.
     """
     from sparsestudy import plan
     from sparsestudy.parameters import experiment
@@ -141,15 +141,19 @@ def stale(run: Run) -> str:
         asked = runfiles.read(file) if file.exists() else experiment(name).parse(made)
         plans = [plan.inspect(shard) for shard in asked.shards()]
     except StudyError as error:
-        return f"Whether it is up to date cannot be told: {error}"
+        return f"Run `{run.name}`", f"Whether it is up to date cannot be told: {error}"
     behind = [item for item in plans if item.state != "fresh"]
     if not behind:
-        return ""
+        return "", ""
+    if all(item.state == "missing" for item in behind):
+        missing = words.listed(f"`{item.shard.name}`" for item in behind)
+        return f"Run `{run.name}` is incomplete", f"Datasets that are missing: {missing}."
     reasons = list(dict.fromkeys(reason for item in behind for reason in item.reasons))
     commits = sorted({commit_name(str(value)) for value in run.data["commit"].values.ravel() if value})
     return (
+        f"Run `{run.name}` was made with earlier code",
         f"{words.counted(len(behind), 'dataset')} of {len(plans)} differ from what this checkout would make "
-        f"({'; '.join(reasons)}). The numbers are those of commit {words.listed(commits)}."
+        f"({'; '.join(reasons)}). The numbers are those of commit {words.listed(commits)}.",
     )
 
 

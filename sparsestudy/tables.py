@@ -19,17 +19,22 @@ LEVEL = 1 - stats.CONFIDENCE
 """Chance of a false alarm that is accepted over all comparisons of a run."""
 
 
-def short_name(name: str, fields: str) -> str:
-    """A method variant in words: its name and the fields that its group does not already tell."""
-    given = json.loads(fields) if fields else {}
-    rest = [f"{key} {value}" for key, value in sorted(given.items()) if key not in ("phase", "tail")]
-    return ", ".join([name.replace("_", " "), *(item.replace("_", " ") for item in rest)])
+def _given(label: str, fields: str) -> list[str]:
+    """The fields that a label names, in words, less those that the group of a method tells already."""
+    known = json.loads(fields) if fields else {}
+    named = [key for key in sorted(known) if f"-{key}_" in label and key not in ("phase", "tail")]
+    return [f"{key} {known[key]}".replace("_", " ") for key in named]
 
 
-def subject(name: str, fields: str) -> str:
+def short_name(name: str, label: str, fields: str) -> str:
+    """A method variant in words, such as ``block sparse`` or ``quest, page size 32``."""
+    return ", ".join([name.replace("_", " "), *_given(label, fields)])
+
+
+def subject(name: str, label: str, fields: str) -> str:
     """A task variant in words, such as ``needle (needles 4, queries 4)``."""
-    head, _, rest = short_name(name, fields).partition(", ")
-    return f"{head} ({rest})" if rest else head
+    given = _given(label, fields)
+    return name.replace("_", " ") + (f" ({', '.join(given)})" if given else "")
 
 
 def tidy(summary: xr.Dataset) -> pd.DataFrame:
@@ -44,10 +49,10 @@ def tidy(summary: xr.Dataset) -> pd.DataFrame:
     table["group"] = [
         group_of(p, t) for p, t in zip(table["method_phase"], table["method_tail"], strict=True)
     ]
-    table["name"] = [
-        short_name(n, f) for n, f in zip(table["method_name"], table["method_fields"], strict=True)
-    ]
-    table["subject"] = [subject(n, f) for n, f in zip(table["task_name"], table["task_fields"], strict=True)]
+    methods = zip(table["method_name"], table["method"], table["method_fields"], strict=True)
+    tasks = zip(table["task_name"], table["task"], table["task_fields"], strict=True)
+    table["name"] = [short_name(*parts) for parts in methods]
+    table["subject"] = [subject(*parts) for parts in tasks]
     table["nominal"] = table["sparsity"] / 1000
     table["state"] = [STATUS[int(value)] for value in table["status"]]
     table["note"] = [_note(row) for row in table.to_dict("records")]

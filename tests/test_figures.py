@@ -87,6 +87,23 @@ def test_every_cell_is_drawn_or_marked(summary: xr.Dataset, make: Any, narrow: b
     )
 
 
+def test_guessing_that_is_always_right_is_no_floor(run: xr.Dataset) -> None:
+    certain = run.copy(deep=True)
+    certain["task_chance"].values[:] = 1.0
+    made = cells.summarise(certain)
+    assert not made["floor"].any()
+    labels = figures.accuracy(made, MODEL, "needle").figure.legends[0].get_texts()
+    assert "guessing" not in [label.get_text() for label in labels]
+
+
+def test_variants_are_named_by_the_fields_that_their_label_names() -> None:
+    fields = '{"needles": 4, "preset": "direct", "value_length": 4}'
+    assert tables.subject("needle", "needle-needles_4", fields) == "needle (needles 4)"
+    assert tables.subject("needle", "needle", fields) == "needle"
+    label = "quest-page_size_32-tail_decode"
+    assert tables.short_name("quest", label, '{"page_size": 32}') == "quest, page size 32"
+
+
 def test_words_come_from_the_data(summary: xr.Dataset) -> None:
     picture = figures.accuracy(summary, MODEL, _tasks(summary)[0])
     dense = picture.data[picture.data["method_role"] == "dense"].iloc[0]

@@ -157,10 +157,21 @@ def test_an_unreadable_local_file_is_a_box_and_a_published_one_an_error(run_page
 
 def test_a_run_made_with_other_code_says_so(checkout: Path) -> None:
     write_run(STUDY)
-    text = report.stale(report.published()[0])
+    title, text = report.freshness(report.published()[0])
+    assert title == "Run `study` was made with earlier code"
     assert "1 dataset of 1 differ" in text
     assert "changed" in text or "lacks" in text
     assert "`000000000000`" in text
+
+
+def test_a_run_with_a_missing_file_is_incomplete(checkout: Path) -> None:
+    for shard in write_run({**STUDY, "lengths": [512, 1024]}, current=True)[1:]:
+        shard.path.unlink()
+    run = report.published()[0]
+    run.data.attrs["parameters"] = run.data.attrs["parameters"].replace("[512]", "[512, 1024]")
+    title, text = report.freshness(run)
+    assert title == "Run `study` is incomplete"
+    assert text == "Datasets that are missing: `smollm2-135m-q4_1-1024`."
 
 
 def test_figures_come_with_every_file_that_they_link(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
