@@ -253,6 +253,26 @@ def test_vendored_mathjax_is_whole_and_carries_its_licence() -> None:
     assert len(list((folder / "output/chtml/fonts/woff-v2").glob("*.woff"))) == 23
 
 
+def test_without_a_book_the_command_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from sparsestudy.__main__ import main
+
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    assert main(["report"]) == 2
+    assert "There is no book in" in capsys.readouterr().err
+    (tmp_path / "results").mkdir()
+    assert main(["report", "--picture"]) == 2
+    assert "There is no published run to draw" in capsys.readouterr().err
+
+
+def test_the_picture_is_drawn_from_the_published_run(checkout: Path) -> None:
+    write_run(STUDY)
+    drawn = site.headline().read_text(encoding="utf-8")
+    assert f"data {report.published()[0].hash}" in drawn
+    assert "<svg" in drawn
+
+
 def _built(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Build in an environment where the heavy packages cannot be imported."""
     blocker = checkout / "blocker"
