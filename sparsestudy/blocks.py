@@ -121,8 +121,14 @@ def _files(run: Run) -> list[tuple[str, str]]:
     kinds = {".nc": "data", ".ipynb": "executed notebook"}
     place = f"runs/{'published' if published else 'local'}/{experiment}/{run.name}"
     links = []
-    for file in sorted(folder.iterdir()):
-        if file.suffix in kinds:
-            paths.write_bytes(assets.generated() / place / file.name, file.read_bytes())
-            links.append((f"{file.stem} ({kinds[file.suffix]})", f"{place}/{file.name}"))
+    files = [file for file in folder.iterdir() if file.suffix in kinds]
+    # model, then length as a number, then the data before the notebook
+    for file in sorted(files, key=lambda file: (*_model_and_length(file.stem), file.suffix != ".nc")):
+        paths.write_bytes(assets.generated() / place / file.name, file.read_bytes())
+        links.append((f"{file.stem} ({kinds[file.suffix]})", f"{place}/{file.name}"))
     return links
+
+
+def _model_and_length(stem: str) -> tuple[str, int]:
+    model, _, length = stem.rpartition("-")
+    return model, int(length) if length.isdigit() else 0

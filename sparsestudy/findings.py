@@ -105,18 +105,20 @@ def difference(row: Any) -> str:
 
 
 def beyond_control(rows: pd.DataFrame) -> list[str]:
-    """One sentence a method variant: does its choice of tokens beat the window control at equal sparsity?"""
+    """One sentence a method variant: does its choice of tokens beat the control at equal sparsity?"""
     longest = rows["length"].max()
     here = rows[(rows["length"] == longest) & (rows["over_control_pairs"] > 0)]
     sentences = []
     for _, some in here.groupby(["group", "name"], sort=False):
         last = some.sort_values("nominal").iloc[-1]
+        higher, lower = int((some["over_control_low"] > 0).sum()), int((some["over_control_high"] < 0).sum())
         low, high = last["over_control_low"], last["over_control_high"]
-        verb = "scores higher than" if low > 0 else "scores lower than" if high < 0 else "cannot be told from"
+        verb = "scores higher" if low > 0 else "scores lower" if high < 0 else "cannot be told from it"
         sentences.append(
-            f"**{variant(last)}** {verb} the control that stands beside it at {percent(last['nominal'])} and "
-            f"{tokens(longest)}: {number(last['over_control'])} ({number(low)} to {number(high)}, "
-            f"n = {int(last['over_control_pairs'])} pairs)."
+            f"At {tokens(longest)} **{variant(last)}** scores higher than the control that stands beside it "
+            f"at {higher} of {counted(len(some), 'sparsity', 'sparsities')} and lower at {lower or 'none'}. At "
+            f"the highest, {percent(last['nominal'])}, it {verb}: {number(last['over_control'])} "
+            f"({number(low)} to {number(high)}, n = {int(last['over_control_pairs'])} pairs)."
         )
     return sentences
 
@@ -134,10 +136,10 @@ def overall(rows: pd.DataFrame) -> str:
     total = counted(len(ran), "setting")
     if lost.empty:
         return f"Over all lengths, no method shows a loss at any of the {total} that ran."
-    first = lost.loc[lost["nominal"].idxmin()]
-    where = f"{variant(first)} at {percent(first['nominal'])} and {tokens(first['length'])}"
+    first = lost[lost["nominal"] == lost["nominal"].min()]
     text = (
-        f"Over all lengths, a loss is shown in {len(lost)} of the {total} that ran; the earliest is {where}. "
+        f"Over all lengths, a loss is shown in {len(lost)} of the {total} that ran; the lowest sparsity with "
+        f"one is {percent(first['nominal'].iloc[0])} ({_where(first)}). "
     )
     if not safe:
         return f"{text}No method is free of loss at every setting."

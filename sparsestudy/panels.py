@@ -30,6 +30,7 @@ def draw(rows: pd.DataFrame, columns: tuple[str, str, str], narrow: bool) -> Fig
     look = style.looks(list(rows["method_name"]), list(rows["method_role"]), list(rows["name"]))
     scores = columns[0] == "score"
     bounds = (-0.06, 1.04) if scores else _bounds(rows)
+    highest = float(rows[["nominal", "achieved"]].max().max())
     with style.theme(narrow):
         handles, labels = _legend(rows, look, scores)
         entries_across = 2 if narrow else 4
@@ -54,7 +55,7 @@ def draw(rows: pd.DataFrame, columns: tuple[str, str, str], narrow: bool) -> Fig
         for (row, column), group, length in places:
             axes = grid[row, column]
             axes.set_visible(True)
-            _panel(axes, rows[rows["length"] == length], group, columns, look, bounds)
+            _panel(axes, rows[rows["length"] == length], group, columns, look, bounds, highest)
             _title(axes, rows, group, int(length), narrow or column == 0 or len(lengths) == 1)
             last = all(other <= row or place != column for (other, place), own, _ in places if own == group)
             axes.tick_params(labelbottom=last)
@@ -114,12 +115,13 @@ def _panel(
     columns: tuple[str, str, str],
     look: dict[str, style.Look],
     bounds: tuple[float, float],
+    highest: float,
 ) -> None:
     """One group at one length."""
     import seaborn as sns
 
     value, low, high = columns
-    style.sparsity_axis(axes, float(rows["nominal"].max()))
+    style.sparsity_axis(axes, highest)
     if value == "score":
         _dense_band(axes, rows)
         if rows["task_chance"].iloc[0] < 1:

@@ -120,8 +120,10 @@ def test_findings_flip_with_the_data() -> None:
     assert "a loss is shown in" in findings.overall(normal)
     assert all("shows no loss up to" in sentence for sentence in findings.outcomes(perfect))
     assert all("first loses at 50" in sentence for sentence in findings.outcomes(ruined))
-    assert all("cannot be told from" in sentence for sentence in findings.beyond_control(perfect))
-    assert any("scores higher than" in sentence for sentence in findings.beyond_control(normal))
+    assert all(
+        "at 0 of 2 sparsities and lower at none" in sentence for sentence in findings.beyond_control(perfect)
+    )
+    assert any("it scores higher:" in sentence for sentence in findings.beyond_control(normal))
 
 
 def test_one_changed_value_changes_the_sentences_that_quote_it() -> None:
