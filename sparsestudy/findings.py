@@ -116,8 +116,8 @@ def beyond_control(rows: pd.DataFrame) -> list[str]:
         verb = "scores higher" if low > 0 else "scores lower" if high < 0 else "cannot be told from it"
         sentences.append(
             f"At {tokens(longest)} **{variant(last)}** scores higher than the control that stands beside it "
-            f"at {higher} of {counted(len(some), 'sparsity', 'sparsities')} and lower at {lower or 'none'}. At "
-            f"the highest, {percent(last['nominal'])}, it {verb}: {number(last['over_control'])} "
+            f"at {higher} of {counted(len(some), 'sparsity', 'sparsities')} and lower at {lower or 'none'}. "
+            f"At the highest, {percent(last['nominal'])}, it {verb}: {number(last['over_control'])} "
             f"({number(low)} to {number(high)}, n = {int(last['over_control_pairs'])} pairs)."
         )
     return sentences
