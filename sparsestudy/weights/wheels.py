@@ -167,10 +167,14 @@ def call(command: list[str], scratch: Path, show: Callable[[], None]) -> str | N
 
 
 def _bytes_in(folder: Path) -> int:
+    """Bytes of the files below a folder. pip makes, moves and removes files and folders meanwhile:
+    ``os.walk`` passes over a folder that has gone, where ``Path.rglob`` raises.
+    """
     total = 0
-    for file in folder.rglob("*"):
-        with suppress(OSError):  # pip moves files while they are counted
-            total += file.stat().st_size if file.is_file() else 0
+    for parent, _, files in os.walk(folder):
+        for file in files:
+            with suppress(OSError):
+                total += os.stat(os.path.join(parent, file)).st_size
     return total
 
 
