@@ -68,6 +68,72 @@ def test_quest_scores_are_the_originals_exactly(originals: dict[str, np.ndarray]
     for step in (0, 7, 23):
         length = TOKENS + step + 1
         seen = k[:, :, :length]
-        scores = method.page_scores(q[:, :, length - 1 : length], 2, context([length], seen))[0]
+        (scores,) = method.importance(q[:, :, length - 1 : length], seen, context([length], seen))
         complete = (length - 1) // PAGE
-        assert np.array_equal(scores[:, :complete].numpy(), want[step][:, :complete])
+        assert np.array_equal(scores[0, :, :complete].numpy(), want[step][:, :complete])
+
+
+def unpacked(originals: dict[str, np.ndarray], name: str) -> np.ndarray:
+    """A packed boolean array ``(KV heads, tokens)``."""
+    return np.unpackbits(originals[name], axis=-1, bitorder="little")[..., :TOKENS].astype(bool)
+
+
+def kept(originals: dict[str, np.ndarray], method: str, **fields: object) -> np.ndarray:
+    """Tokens that our method keeps of the prompt, bool ``(KV heads, tokens)``."""
+    q, k = (x[:, :, :TOKENS] for x in inputs(originals))
+    stays = METHODS[method](**fields).evict(q, k, context([TOKENS], k, scaling=1 / 8))
+    assert stays is not None
+    return stays[0].numpy()
+
+
+# The configurations of the fixtures: s1 has the paper's constants, s2 smaller ones.
+EVICTIONS = {
+    "s1": {"window": 256, "kernel": 21, "local": 128, "sinks": 4, "capacity": 192},
+    "s2": {"window": 64, "kernel": 7, "local": 16, "sinks": 4, "capacity": TOKENS // 8},
+}
+
+
+@pytest.mark.parametrize("config", list(EVICTIONS))
+def test_snapkv(originals: dict[str, np.ndarray], config: str) -> None:
+    got = kept(originals, "snapkv", **EVICTIONS[config])
+    want = originals[f"snapkv.L512.{config}.fp32.kept"]
+    assert [np.flatnonzero(row).tolist() for row in got] == want.tolist()
+
+
+@pytest.mark.parametrize("config", list(EVICTIONS))
+def test_ada_snapkv(originals: dict[str, np.ndarray], config: str) -> None:
+    got = kept(originals, "ada_snapkv", **EVICTIONS[config])
+    assert np.array_equal(got, unpacked(originals, f"ada.L512.{config}.fp32.kept_mask_packed"))
+    assert got.sum(1).tolist() == originals[f"ada.L512.{config}.fp32.lengths"].tolist()
+
+
+@pytest.mark.parametrize("config", list(EVICTIONS))
+@pytest.mark.parametrize("method", ["snapkv", "ada_snapkv"])
+def test_eviction_scores_are_the_originals(
+    originals: dict[str, np.ndarray], method: str, config: str
+) -> None:
+    q, k = (x[:, :, :TOKENS] for x in inputs(originals))
+    around = context([TOKENS], k, scaling=1 / 8)
+    (got,) = METHODS[method](**EVICTIONS[config]).importance(q, k, around)
+    want = originals[f"{'ada' if method == 'ada_snapkv' else 'snapkv'}.L512.{config}.fp32.score"]
+    free = np.isfinite(want)
+    np.testing.assert_allclose(got[0].numpy()[free], want[free], rtol=1e-5)
+
+
+# kvpress keeps its whole window, leaves it out of the pooling, and has no sinks.
+KVPRESS = {"window": 64, "kernel": 5, "local": 64, "sinks": 0, "pool_window": False}
+
+
+@pytest.mark.parametrize("ratio", [0.5, 0.75])
+def test_snapkv_of_kvpress(originals: dict[str, np.ndarray], ratio: float) -> None:
+    got = kept(originals, "snapkv", capacity=int(TOKENS * (1 - ratio)), **KVPRESS)
+    want = originals[f"kvpress.identity.L512.r{ratio}.fp32.snapkv.kept"]
+    assert [np.flatnonzero(row).tolist() for row in got] == [sorted(row) for row in want.tolist()]
+
+
+@pytest.mark.parametrize("ratio", [0.5, 0.75])
+def test_adakv_of_kvpress(originals: dict[str, np.ndarray], ratio: float) -> None:
+    got = kept(originals, "ada_snapkv", capacity=int(TOKENS * (1 - ratio)), reduce="mean", **KVPRESS)
+    name = f"kvpress.identity.L512.r{ratio}.fp32.adakv"
+    assert np.array_equal(got, unpacked(originals, f"{name}.kept_mask_packed"))
+    assert got.sum(1).tolist() == originals[f"{name}.lengths"].tolist()

@@ -45,7 +45,10 @@ def selections(draw: st.DrawFn) -> tuple[Selection, int]:
     )
     s, w = (torch.tensor(x).reshape(shape) for x in pad)
     first_query = torch.tensor([tokens - 1 if decode else 0])
-    return Selection(s, w, block, first_query, torch.tensor([tokens])), tokens
+    made = Selection(
+        starts=s, widths=w, query_block=block, first_query=first_query, lengths=torch.tensor([tokens])
+    )
+    return made, tokens
 
 
 def whole_mask(selection: Selection, tokens: int) -> torch.Tensor:
@@ -78,7 +81,13 @@ def test_a_slice_of_the_mask_is_the_mask_sliced(case: tuple[Selection, int], blo
 
 def test_a_slice_must_start_at_a_block() -> None:
     ranges = torch.zeros(1, 1, 2, 1, dtype=torch.int32)
-    selection = Selection(ranges, ranges + 16, 16, torch.tensor([0]), torch.tensor([32]))
+    selection = Selection(
+        starts=ranges,
+        widths=ranges + 16,
+        query_block=16,
+        first_query=torch.tensor([0]),
+        lengths=torch.tensor([32]),
+    )
     with pytest.raises(ValueError, match="multiple of 16"):
         selection.mask(slice(3, 20), 32)
 
@@ -99,6 +108,12 @@ def test_attention_is_chunked_without_a_seam() -> None:
     q, k, v = tensors(tokens, heads=2, kv_heads=1)
     position = torch.arange(tokens)
     starts = (position - 30).clamp(min=0).reshape(1, 1, tokens, 1)
-    selection = Selection(starts, torch.full_like(starts, 31), 1, torch.tensor([0]), torch.tensor([tokens]))
+    selection = Selection(
+        starts=starts,
+        widths=torch.full_like(starts, 31),
+        query_block=1,
+        first_query=torch.tensor([0]),
+        lengths=torch.tensor([tokens]),
+    )
     out = selected_attention(q, k, v, selection, 0.25)
     assert relative_error(out, reference_attention(q, k, v, selection, 0.25)) < RELATIVE["float32"]

@@ -7,10 +7,14 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from sparsestudy.errors import StudyError, Unreachable
-from sparsestudy.methods.base import Context, Method
+from sparsestudy.methods.base import Context, Measure, Method, Scores
+from sparsestudy.methods.probabilities import step
+from sparsestudy.methods.top import indices, keep_top
 from sparsestudy.selection import Selection
+from sparsestudy.work import Heads, Work, page_bounds, page_scores, top_k
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,7 @@ class Quest(Method):
     """
 
     name: ClassVar[str] = "quest"
+    BUDGET: ClassVar[tuple[str, ...]] = ("token_budget",)
     phase: Literal["decode"] = field(default="decode", init=False)
 
     page_size: int = 16
@@ -51,46 +56,59 @@ class Quest(Method):
                 f"{self.token_budget} with pages of {self.page_size}."
             )
 
-    def decode(self, q: Tensor, k: Tensor, context: Context) -> Selection:
-        """See :meth:`Method.decode`."""
-        current = (context.lengths - 1) // self.page_size
-        scores = self.page_scores(q, k.shape[1], context)
-        page = torch.arange(scores.shape[-1], device=q.device)
-        complete = (page < current[:, None])[:, None]
-        scores = scores.masked_fill(~complete, float("-inf"))
-        # A stable sort, not topk: equal scores must go to the same page on every device.
-        best = scores.argsort(dim=-1, descending=True, stable=True)[
-            ..., : self.token_budget // self.page_size
-        ]
-        chosen = (best < current[:, None, None]).int() * self.page_size
-        start = (current * self.page_size)[:, None, None].expand(-1, best.shape[1], 1)
-        rest = context.lengths[:, None, None] - start
-        return Selection(
-            torch.cat([best * self.page_size, start], -1)[:, :, None].int(),
-            torch.cat([chosen, rest.int()], -1)[:, :, None],
-            1,
-            context.lengths - 1,
-            context.lengths,
-        )
-
-    def page_scores(self, q: Tensor, kv_heads: int, context: Context) -> Tensor:
-        """Upper bounds on the scores, fp32 ``(batch, KV or query heads, pages)``.
+    def importance(self, q: Tensor, k: Tensor, context: Context) -> Scores:
+        """Upper bounds on the scores of each page, ``(batch, KV or query heads, pages)``.
 
         Written as two products: ``sum max(q min, q max) = relu(q) . max - relu(-q) . min``. Pages that a row
-        does not have hold infinities, and so NaN here; the caller masks them.
+        does not have hold infinities, and so NaN here; :meth:`choose` masks them.
         """
         bounds = context.page_bounds(self.page_size)
         low, high = bounds.minimum.float(), bounds.maximum.float()
-        grouped = q.float().unflatten(1, (kv_heads, -1)).squeeze(3)
+        grouped = q.float().unflatten(1, (k.shape[1], -1)).squeeze(3)
         up, down = grouped.clamp(min=0), grouped.clamp(max=0)
         scores: Tensor = up @ high.transpose(-1, -2) + down @ low.transpose(-1, -2)
-        return scores.sum(2) if self.scope == "group" else scores.flatten(1, 2)
+        return (scores.sum(2) if self.scope == "group" else scores.flatten(1, 2),)
+
+    def true_importance(self, q: Tensor, k: Tensor, context: Context) -> Scores:
+        """The attention that this step pays to each page, ``(batch, KV or query heads, pages)``."""
+        mass = step(q, k, context.offsets, context.lengths, context.scaling)
+        pages = pad(mass, (0, -mass.shape[-1] % self.page_size)).unflatten(-1, (-1, self.page_size)).sum(-1)
+        return (pages.unflatten(1, (k.shape[1], -1)).sum(2) if self.scope == "group" else pages,)
+
+    def choose(self, scores: Scores, context: Context) -> Selection:
+        """See :meth:`Method.choose`."""
+        (score,) = scores
+        current = (context.lengths - 1) // self.page_size
+        page = torch.arange(score.shape[-1], device=score.device)
+        complete = (page < current[:, None])[:, None]
+        budget = min(self.token_budget // self.page_size, score.shape[-1])
+        best = indices(keep_top(score.masked_fill(~complete, float("-inf")), budget), budget)
+        start = (current * self.page_size)[:, None, None].expand(-1, best.shape[1], 1)
+        rest = context.lengths[:, None, None] - start
+        return Selection(
+            starts=torch.cat([best.clamp(min=0) * self.page_size, start], -1)[:, :, None].int(),
+            widths=torch.cat([(best >= 0).int() * self.page_size, rest.int()], -1)[:, :, None],
+            query_block=1,
+            first_query=context.lengths - 1,
+            lengths=context.lengths,
+        )
 
     def metadata_read(self, lengths: Tensor) -> Tensor:
         """One minimum and one maximum a page cost as much as one key and one value."""
         return (lengths - 1) // self.page_size
 
-    def at_sparsity(self, sparsity: float, length: int) -> Quest:
+    def selection_cost(self, heads: Heads, tokens: int) -> Work:
+        """The pages' bounds: see :meth:`Method.selection_cost`."""
+        return page_bounds(heads, self.page_size, tokens)
+
+    def step_cost(self, heads: Heads, tokens: int) -> Work:
+        """Scores of the pages and a top-k over them: see :meth:`Method.step_cost`."""
+        pages = (tokens - 1) // self.page_size
+        choosers = heads.query if self.scope == "head" else heads.kv
+        scores = page_scores(heads, self.page_size, tokens)
+        return scores + top_k(choosers, pages, self.token_budget // self.page_size)
+
+    def at_sparsity(self, sparsity: float, length: int, measure: Measure | None = None) -> Quest:
         """Closed form: see :meth:`Method.at_sparsity`. The current page counts with its mean size."""
         if sparsity <= 0:
             return replace(self, token_budget=(2 * length // self.page_size + 1) * self.page_size)

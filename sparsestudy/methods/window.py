@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sparsestudy.errors import StudyError, Unreachable
-from sparsestudy.methods.base import Context, Method, Role
+from sparsestudy.methods.base import Context, Measure, Method, Phase, Role
 from sparsestudy.methods.budget import per_row_budget, reachable
 from sparsestudy.selection import Selection
 
@@ -23,7 +23,10 @@ class Window(Method):
     Args:
         sinks: first tokens that every query attends.
         local: latest tokens that every query attends, itself included.
-        phase: "prefill" masks the prompt's queries, "decode" those of the generated tokens.
+        phase: "prefill" masks the prompt's queries, "decode" those of the generated tokens; "auto" is the
+            phase of the method that it stands beside, else "prefill".
+        like: a registered method; `at_sparsity` then gives the density that this method has, where it can
+            reach it.
 
     Source: Xiao et al., StreamingLLM (arXiv 2309.17453), as a mask.
 
@@ -36,14 +39,40 @@ class Window(Method):
 
     sinks: int = 4
     local: int = 1020
-    phase: Literal["prefill", "decode"] = field(default="prefill", kw_only=True)
+    phase: Phase | Literal["auto"] = field(default="auto", kw_only=True)  # type: ignore[assignment]  # resolved
+    like: str = field(default="", kw_only=True)
 
     def __post_init__(self) -> None:
-        """Check the budget."""
+        """Check the budget and settle the phase."""
+        phase = self._beside.phase if self._beside else "prefill"
+        if self.phase not in ("auto", phase) and self._beside:
+            raise StudyError(
+                f"window beside {self.like} works in the {phase} phase, not in '{self.phase}'; leave one "
+                "of the two out."
+            )
+        if self.phase == "auto":
+            object.__setattr__(self, "phase", phase)
         if self.sinks < 0 or self.local < 1:
             raise StudyError(
                 f"window needs sinks >= 0 and local >= 1, not sinks={self.sinks}, local={self.local}."
             )
+
+    @property
+    def _beside(self) -> Method | None:
+        """The method that this stands beside, with its default fields."""
+        from sparsestudy.methods import METHODS
+
+        return METHODS[self.like]() if self.like else None
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether the density to match must be measured."""
+        return self._beside is not None and self._beside.calibrated
+
+    @property
+    def scorer(self) -> Method:
+        """See :attr:`Method.scorer`: that of the method whose density is matched."""
+        return self._beside.scorer if self._beside is not None else self
 
     def prefill(self, q: Tensor, k: Tensor, context: Context) -> Selection | None:
         """See :meth:`Method.prefill`."""
@@ -64,12 +93,18 @@ class Window(Method):
         local = (query - self.local + 1).clamp(min=self.sinks)
         starts = torch.stack([torch.zeros_like(local), local], dim=-1)
         widths = torch.stack([(query + 1).clamp(max=self.sinks), (query + 1 - local).clamp(min=0)], dim=-1)
-        return Selection(starts[:, None], widths[:, None], 1, first, lengths)
+        return Selection(
+            starts=starts[:, None], widths=widths[:, None], query_block=1, first_query=first, lengths=lengths
+        )
 
-    def at_sparsity(self, sparsity: float, length: int) -> Window:
+    def at_sparsity(self, sparsity: float, length: int, measure: Measure | None = None) -> Window:
         """Closed form: see :meth:`Method.at_sparsity`."""
         if sparsity <= 0:
             return replace(self, local=2 * length)
+        if self._beside is not None:
+            chosen = self._beside.at_sparsity(sparsity, length, measure)
+            if self.calibrated and measure is not None:
+                sparsity = 1 - measure(chosen)
         least = self.sinks + 1
         if self.phase == "prefill":
             budget = per_row_budget(sparsity, length)
