@@ -14,6 +14,12 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, DynamicLayer
 
+from sparsestudy.errors import StudyError
+
+_ONLY_GREEDY = (
+    "The study's cache takes no beams, no dropped tokens and no moved rows; decode greedily or by sampling, "
+    "one reply a row."
+)
 # Slots reserved at a time. An answer of up to 256 tokens costs one reallocation after the prefill.
 RESERVE = 256
 
@@ -31,21 +37,43 @@ class PageBounds:
     seen: int = 0
 
 
+@dataclass(frozen=True)
+class Observed:
+    """The last queries of a prompt, as an eviction made later needs them.
+
+    Args:
+        queries: ``(batch, heads, tokens, dim)``, each row's last one last.
+        scaling: factor of the layer's attention scores.
+    """
+
+    queries: Tensor
+    scaling: float
+
+
 class StudyLayer(DynamicLayer):
-    """One layer's keys and values ``(batch, kv heads, slots, dim)``, appended in place."""
+    """One layer's keys and values ``(batch, kv heads, slots, dim)``, appended in place.
+
+    Attributes:
+        offsets: padding slots before each row, int ``(batch,)``; None is none.
+        seen: the last queries of the prompt, for methods that evict by what they attend; None is not kept.
+    """
 
     is_croppable = False
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
         self._buffers: tuple[Tensor, Tensor] | None = None
+        self._used = 0
         self._bounds: dict[int, PageBounds] = {}
         self.offsets: Tensor | None = None
+        self.seen: Observed | None = None
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Remember dtype and device; the buffers are made by the first append."""
         super().lazy_initialization(key_states, value_states)
-        self._buffers = (key_states[:, :, :0], value_states[:, :, :0])
+        # New tensors, not views: a view would keep what it was taken from in memory.
+        empty = key_states.new_empty(*key_states.shape[:2], 0, key_states.shape[3])
+        self._buffers = (empty, value_states.new_empty(*value_states.shape[:2], 0, value_states.shape[3]))
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
@@ -54,20 +82,22 @@ class StudyLayer(DynamicLayer):
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         assert self._buffers is not None
-        seen = self.get_seq_length()
-        stop = seen + key_states.shape[2]
+        stop = self._used + key_states.shape[2]
         if stop > self._buffers[0].shape[2]:
             keys, values = self._buffers
-            self._buffers = _grown(keys, seen, stop + RESERVE), _grown(values, seen, stop + RESERVE)
+            room = stop + RESERVE
+            self._buffers = grown(keys, self._used, room), grown(values, self._used, room)
         keys, values = self._buffers
-        keys[:, :, seen:stop], values[:, :, seen:stop] = key_states, value_states
+        keys[:, :, self._used : stop], values[:, :, self._used : stop] = key_states, value_states
+        self._used = stop
         self.keys, self.values = keys[:, :, :stop], values[:, :, :stop]
         return self.keys, self.values
 
     def reset(self) -> None:
         """Forget every token; a fork made earlier keeps its own."""
-        self.keys = self.values = self._buffers = self.offsets = None
+        self.keys = self.values = self._buffers = self.offsets = self.seen = None
         self.is_initialized = False
+        self._used = 0
         self._bounds = {}
 
     def fork(self) -> StudyLayer:
@@ -77,10 +107,10 @@ class StudyLayer(DynamicLayer):
         for bounds in twin._bounds.values():
             bounds.minimum, bounds.maximum = bounds.minimum.clone(), bounds.maximum.clone()
         if self._buffers is not None:
-            seen = self.get_seq_length()
             keys, values = self._buffers
-            twin._buffers = _grown(keys, seen, seen + RESERVE), _grown(values, seen, seen + RESERVE)
-            twin.keys, twin.values = (buffer[:, :, :seen] for buffer in twin._buffers)
+            room = self._used + RESERVE
+            twin._buffers = grown(keys, self._used, room), grown(values, self._used, room)
+            twin.keys, twin.values = (buffer[:, :, : self._used] for buffer in twin._buffers)
         return twin
 
     def page_bounds(self, page_size: int) -> PageBounds:
@@ -93,6 +123,30 @@ class StudyLayer(DynamicLayer):
         bounds = updated_page_bounds(keys, offsets, page_size, known)
         self._bounds[page_size] = bounds
         return bounds
+
+    def nbytes(self) -> int:
+        """Bytes of device memory that the keys and values take, room for appending included."""
+        return sum(buffer.untyped_storage().nbytes() for buffer in self._buffers or ())
+
+    def crop(self, tokens_to_remove: int) -> None:
+        """Not supported: see :meth:`reorder_cache`."""
+        raise StudyError(_ONLY_GREEDY)
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        """Not supported: see :meth:`reorder_cache`."""
+        raise StudyError(_ONLY_GREEDY)
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Not supported: see :meth:`reorder_cache`."""
+        raise StudyError(_ONLY_GREEDY)
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        """Not supported.
+
+        Raises:
+            StudyError: always; rows that move would leave the buffers behind.
+        """
+        raise StudyError(_ONLY_GREEDY)
 
 
 class StudyCache(DynamicCache):
@@ -112,6 +166,23 @@ class StudyCache(DynamicCache):
         # transformers' own layers append out of place, so a shallow copy of them is a snapshot.
         twin.layers = [x.fork() if isinstance(x, StudyLayer) else copy.copy(x) for x in self.layers]
         return twin
+
+    def shallow(self) -> StudyCache:
+        """A twin that shares every layer, for a change that replaces layers and leaves the shared ones alone."""
+        twin = copy.copy(self)
+        twin.layers = [layer if isinstance(layer, StudyLayer) else copy.copy(layer) for layer in self.layers]
+        return twin
+
+    def nbytes(self) -> int:
+        """Bytes of device memory that the layers' keys and values take."""
+        total = 0
+        for layer in self.layers:
+            if isinstance(layer, StudyLayer):
+                total += layer.nbytes()
+            else:
+                held = (getattr(layer, name, None) for name in ("keys", "values"))
+                total += sum(tensor.untyped_storage().nbytes() for tensor in held if tensor is not None)
+        return total
 
 
 def updated_page_bounds(
@@ -155,7 +226,7 @@ def updated_page_bounds(
     return bounds
 
 
-def _grown(tensor: Tensor, used: int, capacity: int) -> Tensor:
+def grown(tensor: Tensor, used: int, capacity: int) -> Tensor:
     """A copy of the first `used` slots with room for `capacity`."""
     grown = tensor.new_empty(*tensor.shape[:2], capacity, tensor.shape[3])
     grown[:, :, :used] = tensor[:, :, :used]

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import DynamicLayer
 
-from sparsestudy.attention import selected_attention, selected_decode
-from sparsestudy.cache import PageBounds, StudyLayer, updated_page_bounds
+from sparsestudy.cache import StudyLayer
 from sparsestudy.errors import StudyError
-from sparsestudy.methods.base import Context, Method
-from sparsestudy.selection import Selection
+from sparsestudy.eviction import EvictedLayer
+from sparsestudy.methods.base import Method
+from sparsestudy.session import Session, after_prefill, evicted_decode, sparse_decode, sparse_prefill
 from sparsestudy.trace import Step, Trace
 
 NAME = "sparsestudy"
@@ -28,27 +28,14 @@ BACKENDS = ("auto", "torch")
 SLOT = "_sparsestudy_session"
 
 
-@dataclass
-class Session:
-    """One open ``with`` block: the method, its trace, and what is known of the running forward pass."""
-
-    method: Method
-    trace: Trace
-    step: Step = "prefill"
-    padded: bool = False
-    lengths: Tensor = field(default_factory=lambda: torch.zeros(0))
-    offsets: Tensor = field(default_factory=lambda: torch.zeros(0))
-    available: Tensor = field(default_factory=lambda: torch.zeros(0))
-    caches: dict[int, Any] = field(default_factory=dict)
-
-
 @contextmanager
 def sparse_attention(model: Any, method: Method, backend: str = "auto") -> Iterator[Trace]:
     """Run a model with a sparse attention method.
 
     ``model.generate()`` and plain forward passes work inside. A driver that runs its own loop declares what
     it is doing with ``trace.phase("prefill")`` and ``trace.phase("decode")``; without that, a forward pass
-    on an empty cache is the prefill and later ones of a single token are decode steps.
+    on an empty cache is the prefill and later ones of a single token are decode steps, also the last chunk
+    of a prompt if it holds one token.
 
     Args:
         model: a causal language model of transformers.
@@ -59,11 +46,18 @@ def sparse_attention(model: Any, method: Method, backend: str = "auto") -> Itera
         The trace: achieved densities per layer and row.
 
     Raises:
-        StudyError: unknown backend, a prompt padded on the right, a chunked prefill under a method that is
-            sparse in prefill, or a model whose attention has a softcap.
+        StudyError: unknown backend, a model spread over several devices, a prompt padded on the right, a
+            chunked prefill under a method that chooses for a whole prompt, a cache of a fixed size or one that
+            nothing can be evicted from, or a model whose attention has a softcap.
     """
     if backend not in BACKENDS:
         raise StudyError(f"There is no backend '{backend}' here; choose one of {', '.join(BACKENDS)}.")
+    devices = {str(device) for device in (getattr(model, "hf_device_map", None) or {}).values()}
+    if len(devices) > 1:
+        raise StudyError(
+            f"{type(model).__name__} is spread over {', '.join(sorted(devices))}; sparse attention runs on a "
+            "model that is whole on one device, so load it with device_map=None or onto one device."
+        )
     _register()
     session = Session(method, Trace(backend="torch"))
     modules = attention_modules(model)
@@ -123,9 +117,15 @@ def _begin(session: Session) -> Any:
             tokens = args[0]
         batch, new = tokens.shape[:2]
         cache = kwargs.get("past_key_values")
+        if getattr(cache, "is_compileable", False):
+            raise StudyError(
+                f"Sparse attention takes no {type(cache).__name__} of a fixed size; pass "
+                "past_key_values=StudyCache(model.config) or a DynamicCache."
+            )
         past = 0 if cache is None else cache.get_seq_length()
         session.step = _phase(session, past, new)
         session.trace.steps[session.step] += 1
+        session.tokens = None if tokens.is_floating_point() else tokens
         mask = kwargs.get("attention_mask")
         if mask is None:
             session.lengths = torch.full((batch,), past + new, device=tokens.device)
@@ -136,11 +136,7 @@ def _begin(session: Session) -> Any:
             if session.step == "prefill":
                 session.padded = _is_padded(mask)
             session.lengths = mask.sum(1)
-        session.offsets = past + new - session.lengths
-        # Causal pairs of this pass: the triangle up to each row's length, less what came before.
-        before = session.lengths - session.lengths.clamp(max=new)
-        total = session.lengths * (session.lengths + 1) - before * (before + 1)
-        session.available = (total // 2)[:, None]
+        session.begin(past, new, cache)
 
     return hook
 
@@ -148,7 +144,8 @@ def _begin(session: Session) -> Any:
 def _is_padded(mask: Tensor) -> bool:
     """Whether a prompt's mask ``(batch, tokens)`` holds padding, which must stand on the left."""
     padded = not bool(mask.all())
-    if padded and not bool(mask[:, -1].all()):
+    # In a chunk of a prompt a row may be padding alone so far.
+    if padded and bool((mask[:, 1:].bool() < mask[:, :-1].bool()).any()):
         raise StudyError("Prompts must be padded on the left; set tokenizer.padding_side = 'left'.")
     return padded
 
@@ -156,7 +153,7 @@ def _is_padded(mask: Tensor) -> bool:
 def _phase(session: Session, past: int, new: int) -> Step:
     """The declared phase, or what the cache's length says."""
     step = session.trace.declared or ("prefill" if past == 0 or new > 1 else "decode")
-    if step == "prefill" and past and session.method.phase == "prefill":
+    if step == "prefill" and past and (session.method.phase == "prefill" or session.method.evicts):
         raise StudyError(
             f"{session.method.name} chooses for a whole prompt at once and cannot prefill in chunks; pass "
             "the prompt in one forward pass."
@@ -167,13 +164,17 @@ def _phase(session: Session, past: int, new: int) -> Step:
 
 
 def _note_cache(session: Session) -> Any:
-    """The hook that shows each layer its cache."""
+    """The hook that shows each layer its cache, and gives an empty one layers that can evict."""
 
     def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        cache = kwargs.get("past_key_values")
-        session.caches[module.layer_idx] = (
-            None if cache is None else cache.layers[module.layer_idx : module.layer_idx + 1]
-        )
+        cache, place = kwargs.get("past_key_values"), module.layer_idx
+        session.caches[place] = cache
+        if cache is None or session.step != "prefill" or not session.method.evicts:
+            return
+        if place == len(cache.layers) and getattr(cache, "layer_class_to_replicate", None) is DynamicLayer:
+            cache.layers.append(StudyLayer())
+        elif type(cache.layers[place]) is DynamicLayer and not cache.layers[place].is_initialized:
+            cache.layers[place] = StudyLayer()
 
     return hook
 
@@ -208,82 +209,20 @@ def _attention(
 
     if session is None:  # another model that shares this one's config object: leave it as it was
         return dense()
-    if kwargs.get("sliding_window") is not None:
-        _record(session, module.layer_idx, key.shape[1], key.shape[2], None, sparsified=False)
+    layer: int = module.layer_idx
+    window: int | None = kwargs.get("sliding_window")
+    if window is not None:
+        session.trace.record(session.step, layer, session.within(window), sparsified=False)
         return dense()
-    choose = _prefill if session.step == "prefill" else _decode
-    selection, out = choose(session, module.layer_idx, query, key, value, scaling)
-    _record(session, module.layer_idx, key.shape[1], key.shape[2], selection)
-    return dense() if out is None else (out.transpose(1, 2).contiguous(), None)
+    if isinstance(session.layer(layer), EvictedLayer):
+        out: Tensor | None = evicted_decode(session, layer, query, key, value, scaling)
+    elif session.step == "prefill":
+        out = sparse_prefill(session, layer, query, key, value, scaling)
+    else:
+        out = sparse_decode(session, layer, query, key, value, scaling)
+    result = dense() if out is None else (out.transpose(1, 2).contiguous(), None)
+    if session.step == "prefill":
+        after_prefill(session, layer, query, key, scaling)
+    return result
 
 
-def _prefill(
-    session: Session, layer: int, q: Tensor, k: Tensor, v: Tensor, scaling: float
-) -> tuple[Selection | None, Tensor | None]:
-    """Selection and output ``(batch, heads, tokens, dim)``, computed on rows that start at their token 0."""
-    if session.method.phase != "prefill":
-        return None, None
-    shift = session.offsets if session.padded else None
-    q, k, v = (_rolled(x, shift) for x in (q, k, v))
-    selection = session.method.prefill(
-        q, k, _context(session, layer, k, torch.zeros_like(session.offsets), scaling)
-    )
-    if selection is None:
-        return None, None
-    out = selected_attention(q, k, v, selection, scaling)
-    return selection, _rolled(out, None if shift is None else -shift)
-
-
-def _decode(
-    session: Session, layer: int, q: Tensor, k: Tensor, v: Tensor, scaling: float
-) -> tuple[Selection | None, Tensor | None]:
-    """Selection and output ``(batch, heads, 1, dim)`` of one step."""
-    selection = session.method.decode(q, k, _context(session, layer, k, session.offsets, scaling))
-    if selection is None:
-        return None, None
-    return selection, selected_decode(q, k, v, selection, session.offsets, scaling)
-
-
-def _context(session: Session, layer: int, k: Tensor, offsets: Tensor, scaling: float) -> Context:
-    holder = session.caches.get(layer)
-    stored = holder[0] if holder else None
-
-    def page_bounds(page_size: int) -> PageBounds:
-        if isinstance(stored, StudyLayer):
-            stored.offsets = offsets
-            return stored.page_bounds(page_size)
-        return updated_page_bounds(k, offsets, page_size, None)
-
-    return Context(session.lengths, offsets, scaling, layer, page_bounds)
-
-
-def _record(
-    session: Session,
-    layer: int,
-    kv_heads: int,
-    slots: int,
-    selection: Selection | None,
-    sparsified: bool = True,
-) -> None:
-    read = None
-    if selection is not None and session.step == "decode":
-        metadata = session.method.metadata_read(session.lengths)[:, None]
-        read = _union(selection, kv_heads, slots) + metadata
-    session.trace.record(session.step, layer, session.available, selection, read, sparsified)
-
-
-def _union(selection: Selection, kv_heads: int, slots: int) -> Tensor:
-    """Tokens a step reads for each KV head, the union over its query heads: ``(batch, 1 or kv heads)``."""
-    if selection.heads <= kv_heads:
-        return selection.attended()
-    mask = selection.mask(slice(0, 1), slots)
-    union: Tensor = mask.unflatten(1, (kv_heads, -1)).any(2)
-    return union.sum((2, 3))
-
-
-def _rolled(x: Tensor, shift: Tensor | None) -> Tensor:
-    """Rows moved left by `shift` tokens ``(batch,)``; the end left empty repeats its last token."""
-    if shift is None:
-        return x
-    token = (torch.arange(x.shape[2], device=x.device) + shift[:, None]).clamp(0, x.shape[2] - 1)
-    return x.gather(2, token[:, None, :, None].expand(-1, x.shape[1], -1, x.shape[3]))

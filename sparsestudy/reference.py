@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sparsestudy.selection import Selection
+from sparsestudy.selection import RowSelection, Selection
 
 
 def reference_attention(
-    q: Tensor, k: Tensor, v: Tensor, selection: Selection | None, scaling: float
+    q: Tensor, k: Tensor, v: Tensor, selection: Selection | RowSelection | None, scaling: float
 ) -> Tensor:
     """Softmax attention with every step written out.
 

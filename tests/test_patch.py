@@ -7,63 +7,26 @@ import sys
 
 import pytest
 import torch
+from architectures import budgeted, build, padded, prompt, reply, watched
 from shapes import variant_id, variants
 from tolerances import LOGITS
-from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
+from transformers import DynamicCache, LlamaForCausalLM
 
 from sparsestudy.cache import StudyCache
 from sparsestudy.errors import StudyError
-from sparsestudy.generate import Prompt, decode, prefill
 from sparsestudy.methods import METHODS
 from sparsestudy.methods.base import Method
 from sparsestudy.patch import SLOT, attention_modules, sparse_attention
 from sparsestudy.reference import reference_attention
 
 SPARSE = [method for method in variants() if method.phase != "none"]
-NO_END: frozenset[int] = frozenset()
 # Models this small only lose time to a second thread.
 torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")
 def model() -> LlamaForCausalLM:
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=97,
-        hidden_size=64,
-        intermediate_size=64,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        attn_implementation="sdpa",
-    )
-    # Larger than usual initial weights, so that attention is far from uniform and a mistake shows.
-    config.initializer_range = 0.2
-    return LlamaForCausalLM(config).eval()
-
-
-def prompt(length: int, seed: int = 0) -> list[int]:
-    """Random tokens."""
-    return torch.randint(1, 97, (length,), generator=torch.Generator().manual_seed(seed)).tolist()
-
-
-def padded(*rows: list[int]) -> dict[str, torch.Tensor]:
-    """Rows padded on the left."""
-    longest = max(map(len, rows))
-    ids = [[0] * (longest - len(row)) + row for row in rows]
-    mask = [[0] * (longest - len(row)) + [1] * len(row) for row in rows]
-    return {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask)}
-
-
-def reply(
-    model: LlamaForCausalLM, rows: list[list[int]], method: Method, tail: str, limit: int = 6, cut: int = 9
-):
-    """What the study's driver generates, the last `cut` tokens of each prompt being its tail."""
-    prompts = [Prompt(row, len(row) - cut) for row in rows]
-    first = method if method.phase == "prefill" else METHODS["dense"]()
-    rest = METHODS["dense"]() if method.phase == "prefill" else method
-    return decode(model, prefill(model, prompts, first, tail), rest, limit, NO_END, lambda ids: False)
+    return build("llama")
 
 
 @pytest.mark.parametrize("method", variants(), ids=variant_id)
@@ -71,7 +34,7 @@ def reply(
 def test_full_budget_equals_dense(model: LlamaForCausalLM, method: Method) -> None:
     batch = padded(prompt(100), prompt(61, 1))
     want = model(**batch).logits
-    full = method.at_sparsity(0.0, 100)
+    full = method.at_sparsity(0.0, 120)
     with sparse_attention(model, full) as trace:
         out = model(**batch).logits
         generated = model.generate(
@@ -88,7 +51,7 @@ def test_full_budget_equals_dense(model: LlamaForCausalLM, method: Method) -> No
 @pytest.mark.parametrize("method", SPARSE, ids=variant_id)
 @torch.no_grad()
 def test_a_padded_row_equals_the_row_alone(model: LlamaForCausalLM, method: Method) -> None:
-    ready = method.at_sparsity(0.4, 130)
+    ready = budgeted(method, 0.4, 130)
     rows = [prompt(130), prompt(97, 1), prompt(45, 2)]
     for tail in ("dense", "decode") if ready.phase == "decode" else ("dense",):
         together = reply(model, rows, ready, tail)
@@ -100,24 +63,19 @@ def test_a_padded_row_equals_the_row_alone(model: LlamaForCausalLM, method: Meth
             )
 
 
-@pytest.mark.parametrize("method", SPARSE, ids=variant_id)
+@pytest.mark.parametrize("method", [m for m in SPARSE if m.phase == "decode"], ids=variant_id)
 def test_tails_of_different_lengths_do_not_mix(model: LlamaForCausalLM, method: Method) -> None:
-    if method.phase != "decode":
-        method = METHODS["dense"]()
-    ready = method.at_sparsity(0.4, 80)
+    ready = budgeted(method, 0.4, 80)
     rows, cuts = [prompt(80), prompt(80, 1)], [3, 17]
-    prompts = [Prompt(row, len(row) - cut) for row, cut in zip(rows, cuts, strict=True)]
-    dense = METHODS["dense"]()
-    both = decode(model, prefill(model, prompts, dense, "decode"), ready, 5, NO_END, lambda ids: False)
-    for i, single in enumerate(prompts):
-        one = decode(model, prefill(model, [single], dense, "decode"), ready, 5, NO_END, lambda ids: False)
-        assert both.ids[i] == one.ids[0]
+    both = reply(model, rows, ready, "decode", limit=5, cut=cuts)
+    for i, (row, cut) in enumerate(zip(rows, cuts, strict=True)):
+        assert both.ids[i] == reply(model, [row], ready, "decode", limit=5, cut=cut).ids[0]
 
 
 @pytest.mark.parametrize("method", SPARSE, ids=variant_id)
 @torch.no_grad()
 def test_generate_and_the_driver_agree(model: LlamaForCausalLM, method: Method) -> None:
-    ready = method.at_sparsity(0.4, 120)
+    ready = budgeted(method, 0.4, 120)
     rows = [prompt(120), prompt(70, 1)]
     driver = reply(model, rows, ready, "dense", limit=7)
     for cache in (StudyCache(model.config), DynamicCache(config=model.config)):
@@ -137,32 +95,18 @@ def test_generate_and_the_driver_agree(model: LlamaForCausalLM, method: Method) 
             assert trace.row_density(phase).tolist() == pytest.approx(want.row_density(phase).tolist())
 
 
-@pytest.mark.parametrize("method", SPARSE, ids=variant_id)
+@pytest.mark.parametrize("method", [m for m in SPARSE if not m.evicts], ids=variant_id)
 @torch.no_grad()
 def test_each_layer_computes_the_reference_over_its_selection(
     model: LlamaForCausalLM, method: Method
 ) -> None:
     """One layer, taken out of the model: its output must be the reference over what the method selects."""
-    ready = method.at_sparsity(0.4, 120)
-    seen: list[tuple[torch.Tensor, ...]] = []
+    ready = budgeted(method, 0.4, 120)
+    seen: list[torch.Tensor] = []
     target = attention_modules(model)[1]
-    hook = target.o_proj.register_forward_pre_hook(lambda m, args: seen.append((args[0],)))
-    chosen: list[tuple[torch.Tensor, torch.Tensor, object]] = []
+    hook = target.o_proj.register_forward_pre_hook(lambda m, args: seen.append(args[0]))
     phase = ready.phase
-
-    class Spy(type(ready)):  # type: ignore[misc]  # the class is only known at run time
-        def _note(self, q, k, context, selection):
-            if context.layer == 1 and selection is not None:
-                chosen.append((q, k, selection))
-            return selection
-
-        def prefill(self, q, k, context):
-            return self._note(q, k, context, super().prefill(q, k, context))
-
-        def decode(self, q, k, context):
-            return self._note(q, k, context, super().decode(q, k, context))
-
-    spy = Spy(**{name: getattr(ready, name) for name in _fields(ready)})
+    spy, chosen = watched(ready)
     cache = StudyCache(model.config)
     row = prompt(120)
     try:
@@ -172,17 +116,11 @@ def test_each_layer_computes_the_reference_over_its_selection(
                 model(input_ids=torch.tensor([row[-1:]]), past_key_values=cache)
     finally:
         hook.remove()
-    q, k, selection = chosen[-1]
+    q, k, selection = next(rest for layer, *rest in reversed(chosen) if layer == 1)
     v = cache.layers[1].values
     want = reference_attention(q, k, v, selection, target.scaling)
-    got = seen[-1][0].unflatten(-1, (4, -1)).transpose(1, 2)
+    got = seen[-1].unflatten(-1, (4, -1)).transpose(1, 2)
     assert torch.allclose(got, want, atol=1e-5)
-
-
-def _fields(method: Method) -> list[str]:
-    import dataclasses
-
-    return [field.name for field in dataclasses.fields(method) if field.init]
 
 
 @pytest.mark.parametrize("fail", [False, True])
