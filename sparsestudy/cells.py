@@ -88,7 +88,7 @@ def _reference(ds: xr.Dataset, scores: stats.Array) -> stats.Array:
 def _controls(ds: xr.Dataset, scores: stats.Array) -> stats.Array:
     """Scores of the control that stands beside each method, NaN for controls, dense and sparsity 0.
 
-    The control of a method is the first one of the same phase and tail.
+    That is the first of the same phase and tail that was made for the method, else for no method.
     """
     roles, places = (
         ds["method_role"].to_numpy(),
@@ -96,10 +96,12 @@ def _controls(ds: xr.Dataset, scores: stats.Array) -> stats.Array:
     )
     groups = [group_of(phase, tail) for phase, tail in places]
     found = np.full_like(scores, np.nan)
+    names, likes = ds["method_name"].to_numpy(), ds["method_like"].to_numpy()
     for index, (role, group) in enumerate(zip(roles, groups, strict=True)):
         beside = [i for i, other in enumerate(groups) if other == group and roles[i] == "control"]
-        if role == "method" and beside:
-            found[:, index] = scores[:, beside[0]]
+        ranked = [i for like in (names[index], "") for i in beside if likes[i] == like]
+        if role == "method" and ranked:
+            found[:, index] = scores[:, ranked[0]]
     found[:, :, ds["sparsity"].to_numpy() == 0] = np.nan
     return found
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from sparsestudy import dataset as ds
 from sparsestudy.models import REGISTRY
 from sparsestudy.schema import FINISH, STATUS
@@ -28,7 +30,7 @@ def collect(work: Work, records: list[list[dict[str, Any]]], model: Any) -> xr.D
         records: for each task the batches, each a mapping from setting to what its rows did.
         model: the model that ran, for device and dtype.
     """
-    data = ds.blank(_coordinates(work))
+    data = ds.blank(_coordinates(work, model.config.get_text_config()))
     _prompts(data, work)
     for (m, s), plan in work.cells.items():
         data["hyperparameters"].values[0, m, s, 0] = plan.hyperparameters
@@ -39,6 +41,8 @@ def collect(work: Work, records: list[list[dict[str, Any]]], model: Any) -> xr.D
                 data["lowest_density"].values[cell] = plan.lowest_density
             if plan.setting is not None:
                 _fill_cell(data, cell, [batch[plan.setting.key] for batch in records[t]])
+        if plan.calibrated_density is not None:
+            data["calibrated_density"].values[0, m, s, 0] = plan.calibrated_density
     for m, _ in enumerate(work.shard.run.methods):
         data["backend"].values[0, m, 0] = "torch"
     data["dtype"].values[0, 0] = str(model.dtype).removeprefix("torch.")
@@ -62,8 +66,17 @@ def _fill_cell(data: xr.Dataset, cell: tuple[int, ...], batches: list[dict[str, 
         data["status"].values[cell] = STATUS.index("skipped_memory")
         return
     rows = sum(len(batch["score"]) for batch in batches)
-    for name in ("prefill_seconds", "decode_seconds"):
+    for name in ("prefill_seconds", "decode_seconds", "selection_seconds"):
         data[name].values[cell] = sum(batch[name] for batch in batches) / rows
+    weights = [len(batch["score"]) / rows for batch in batches]
+    data["head_density"].values[cell] = sum(
+        weight * _by_head(batch["head_density"], data.sizes["layer"], data.sizes["head"])
+        for weight, batch in zip(weights, batches, strict=True)
+    )
+    noted = {name: 0.0 for batch in batches for name in batch["notes"]}
+    for name in noted:
+        noted[name] = sum(w * batch["notes"][name] for w, batch in zip(weights, batches, strict=True))
+    data["notes"].values[cell] = json.dumps(noted, sort_keys=True) if noted else ""
     for i, row in enumerate(_rows(batches)):
         place = (*cell, i)
         for name in ("score", "parsed", "output_tokens", *DENSITIES):
@@ -71,6 +84,14 @@ def _fill_cell(data: xr.Dataset, cell: tuple[int, ...], batches: list[dict[str, 
                 data[name].values[place] = row[name]
         data["finish"].values[place] = FINISH.index(row["finish"])
         data["reply"].values[place] = ds.clip_reply(row["reply"])
+
+
+def _by_head(found: dict[str, list[float]], layers: int, heads: int) -> Any:
+    """Densities ``(layers, query heads)``; a choice that heads share stands at each of them."""
+    values = np.full((layers, heads), np.nan)
+    for layer, densities in found.items():
+        values[int(layer)] = np.repeat(densities, heads // len(densities))
+    return values
 
 
 def _rows(batches: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -91,7 +112,7 @@ def _prompts(data: xr.Dataset, work: Work) -> None:
                 data["evidence_stop"].values[0, 0, t, i, e] = stop
 
 
-def _coordinates(work: Work) -> dict[str, Any]:
+def _coordinates(work: Work, config: Any) -> dict[str, Any]:
     run, shard = work.shard.run, work.shard
     entry = REGISTRY[shard.model]
     methods = [spec.build() for spec in run.methods]
@@ -113,6 +134,7 @@ def _coordinates(work: Work) -> dict[str, Any]:
         ],
         "method_role": [method.role for method in methods],
         "method_scope": [method.scope for method in methods],
+        "method_like": [getattr(method, "like", "") for method in methods],
         "method_fields": [json.dumps(spec.fields, sort_keys=True) for spec in run.methods],
         "sparsity": run.sparsities,
         "length": [shard.length],
@@ -125,4 +147,6 @@ def _coordinates(work: Work) -> dict[str, Any]:
         "task_binary": [int(task.binary) for task in work.tasks],
         "sample": list(range(run.samples)),
         "evidence": list(range(max(evidence, 1))),
+        "layer": list(range(config.num_hidden_layers)),
+        "head": list(range(config.num_attention_heads)),
     }

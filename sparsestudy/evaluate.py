@@ -9,21 +9,23 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from sparsestudy import paths
-from sparsestudy.collect import collect
+from sparsestudy import paths, provenance
+from sparsestudy.calibration import Calibration
+from sparsestudy.collect import collect, device_name
 from sparsestudy.errors import StudyError
-from sparsestudy.generate import Prefilled, Prompt, decode, densities, prefill
+from sparsestudy.generate import Prefilled, Prompt, decode, densities, head_densities, observation, prefill
 from sparsestudy.progress import Progress
 from sparsestudy.seeds import short_hash
 from sparsestudy.settings import DENSE, CellPlan, Setting, plan_cells
 from sparsestudy.tasks.base import Sample, Task
 from sparsestudy.tasks.prompt import Encoded, encode
+from sparsestudy.trace import Step
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -47,13 +49,13 @@ class Work:
         shard: model and length.
         tasks: the tasks, in the run's order.
         cases: for each task its samples.
-        cells: for each (method index, sparsity index) what to run.
+        cells: for each (method index, sparsity index) what to run; empty until :func:`settle`.
     """
 
     shard: Shard
     tasks: list[Task]
     cases: list[list[Case]]
-    cells: dict[tuple[int, int], CellPlan]
+    cells: dict[tuple[int, int], CellPlan] = field(default_factory=dict)
 
     @property
     def settings(self) -> list[Setting]:
@@ -63,7 +65,7 @@ class Work:
 
 
 def prepare(shard: Shard, tokenizer: Any) -> Work:
-    """Generate a shard's prompts and settle its budgets; needs the tokenizer, not the weights.
+    """Generate a shard's prompts; needs the tokenizer, not the weights.
 
     Raises:
         StudyError: a length that is too short for a task, or a field that a method does not have.
@@ -73,8 +75,21 @@ def prepare(shard: Shard, tokenizer: Any) -> Work:
     for task in tasks:
         samples = [task.sample(tokenizer, shard.length, i, shard.run.seed) for i in range(shard.run.samples)]
         cases.append([Case(sample, encode(tokenizer, sample)) for sample in samples])
-    cells = plan_cells(shard, max(task.max_new_tokens for task in tasks))
-    return Work(shard, tasks, cases, cells)
+    return Work(shard, tasks, cases)
+
+
+def settle(work: Work, model: Any, tokenizer: Any) -> Work:
+    """The same work with every budget set; those without a closed form are calibrated with the model.
+
+    Args:
+        work: from :func:`prepare`.
+        model: the shard's model, on its device.
+        tokenizer: the model's tokenizer.
+    """
+    shard = work.shard
+    calibration = Calibration(shard, model, tokenizer, [spec.build() for spec in shard.run.methods])
+    margin = max(task.max_new_tokens for task in work.tasks)
+    return replace(work, cells=plan_cells(shard, margin, calibration.at))
 
 
 def placement(device: str, dtype: str) -> tuple[str, str]:
@@ -100,10 +115,13 @@ def evaluate(work: Work, model: Any, tokenizer: Any) -> xr.Dataset:
         model: the shard's model, on its device.
         tokenizer: the model's tokenizer.
     """
+    work = settle(work, model, tokenizer)
     run, shard = work.shard.run, work.shard
     size = max(1, run.batch_tokens // shard.length)
     starts = range(0, run.samples, size)
-    tag = short_hash(json.dumps([run.plain(), str(model.dtype), model.device.type, _identity(work)]))
+    # Batches of another device, number format or software are not taken over.
+    place = [device_name(model), str(model.dtype), provenance.versions()]
+    tag = short_hash(json.dumps([run.plain(), place, _identity(work)]))
     progress = Progress(
         run.samples * len(work.tasks) * len(work.settings), f"{shard.model} at {shard.length}"
     )
@@ -153,10 +171,13 @@ def _batch(
     """One batch under every setting: setting key -> what its rows did."""
     prompts = [Prompt(case.encoded.ids, case.encoded.tail) for case in cases]
     shared: dict[str, Prefilled] = {}
+    observe = observation([setting.method for setting in settings], prompts)
     record = {}
     for setting in settings:
         try:
-            record[setting.key] = _run(setting, task, cases, prompts, shared, model, tokenizer, backend)
+            record[setting.key] = _run(
+                setting, task, cases, prompts, shared, observe, model, tokenizer, backend
+            )
         except torch.OutOfMemoryError:
             # The cell is marked, the others go on: at this length a method may need more than another.
             shared.clear()
@@ -172,6 +193,7 @@ def _run(
     cases: Sequence[Case],
     prompts: Sequence[Prompt],
     shared: dict[str, Prefilled],
+    observe: int,
     model: Any,
     tokenizer: Any,
     backend: str,
@@ -182,7 +204,7 @@ def _run(
         start = prefill(model, prompts, setting.method, "dense", backend)
     else:
         if setting.tail not in shared:
-            shared[setting.tail] = prefill(model, prompts, DENSE.method, setting.tail, backend)
+            shared[setting.tail] = prefill(model, prompts, DENSE.method, setting.tail, backend, observe)
         start = shared[setting.tail]
     replies = decode(
         model,
@@ -195,7 +217,8 @@ def _run(
     )
     texts = [tokenizer.decode(ids, skip_special_tokens=True) for ids in replies.ids]
     scores = [task.score(case.sample, text) for case, text in zip(cases, texts, strict=True)]
-    found = densities(start.trace, "prefill") if sparse_prefill else densities(replies.trace, "decode")
+    trace = start.trace if sparse_prefill else replies.trace
+    step: Step = "prefill" if sparse_prefill else "decode"
     return {
         "score": [score.value for score in scores],
         "parsed": [score.parsed for score in scores],
@@ -204,8 +227,11 @@ def _run(
         "reply": texts,
         "prefill_seconds": start.seconds,
         "decode_seconds": replies.seconds,
-        "backend": start.trace.backend,
-        **found,
+        "selection_seconds": trace.selection_seconds(step),
+        "backend": trace.backend,
+        "notes": trace.notes(),
+        "head_density": head_densities(trace, step),
+        **densities(trace, step),
     }
 
 

@@ -78,7 +78,7 @@ def outcomes(rows: pd.DataFrame) -> list[str]:
     longest = rows["length"].max()
     here = rows[rows["length"] == longest]
     table = words.tolerance(here)
-    return [_outcome(entry, here) for entry in table.to_dict("records") if entry["role"] != "control"]
+    return [_outcome(entry, here) for entry in table.to_dict("records") if entry["role"] == "method"]
 
 
 def _outcome(entry: dict[str, Any], here: pd.DataFrame) -> str:

@@ -30,7 +30,7 @@ def tolerance(rows: pd.DataFrame) -> Shown:
         low, high = words.number(entry["difference_low"]), words.number(entry["difference_high"])
         shown.append(
             {
-                "method": entry["name"] + (" (control)" if entry["role"] == "control" else ""),
+                "method": entry["name"] + ("" if entry["role"] == "method" else f" ({entry['role']})"),
                 "phase": entry["group"],
                 "length": f"{entry['length']:,}",
                 "first loss at": _percent(entry["loss_from"]),

@@ -11,13 +11,28 @@ import xarray as xr
 from sparsestudy import paths
 from sparsestudy.errors import StudyError
 from sparsestudy.merging import merge
-from sparsestudy.schema import SCHEMA_VERSION
+from sparsestudy.schema import SCHEMA, SCHEMA_VERSION
 from sparsestudy.validation import tidy, validate
 
 # What netCDF4 and xarray raise on damaged files.
 _UNREADABLE = (OSError, RuntimeError, ValueError, AttributeError, KeyError, TypeError)
+
+
+def _without_diagnostics(dataset: xr.Dataset) -> xr.Dataset:
+    """Version 1 knew nothing of layers and heads, of controls beside a method, and of calibration."""
+    empty = {"layer": np.zeros(0, "int16"), "head": np.zeros(0, "int16")}
+    dataset = dataset.assign_coords(empty)
+    dataset = dataset.assign_coords(method_like=("method", [""] * dataset.sizes["method"]))
+    for name in ("selection_seconds", "head_density", "notes", "calibrated_density"):
+        variable = SCHEMA[name]
+        shape = tuple(dataset.sizes[dim] for dim in variable.dims)
+        dtype = object if variable.is_text else variable.dtype
+        dataset[name] = (variable.dims, np.full(shape, variable.fill, dtype=dtype))
+    return dataset
+
+
 # From a schema version to the function that turns such a dataset into one of the next version.
-MIGRATIONS: dict[int, Callable[[xr.Dataset], xr.Dataset]] = {}
+MIGRATIONS: dict[int, Callable[[xr.Dataset], xr.Dataset]] = {1: _without_diagnostics}
 
 
 def open_shard(path: Path) -> xr.Dataset:

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 CONVENTIONS = "CF-1.11"
-DIMS = ("model", "method", "sparsity", "length", "task", "sample", "evidence")
+DIMS = ("model", "method", "sparsity", "length", "task", "sample", "evidence", "layer", "head")
 CELL = ("model", "method", "sparsity", "length", "task")
 SAMPLE = (*CELL, "sample")
 PLACE = ("model", "length")
@@ -19,7 +19,7 @@ SPARSITY_LIMIT = 999
 STATUS = ("ok", "fell_back_dense", "unreachable", "skipped_memory", "failed", "not_run")
 OK, FELL_BACK_DENSE, UNREACHABLE, SKIPPED_MEMORY, FAILED, NOT_RUN = range(len(STATUS))
 FINISH = ("stop", "length")
-TIMINGS = ("prefill_seconds", "decode_seconds")
+TIMINGS = ("prefill_seconds", "decode_seconds", "selection_seconds")
 ATTRIBUTES = (
     "title",
     "Conventions",
@@ -105,7 +105,8 @@ SCHEMA: dict[str, Variable] = {
     "method_name": _label("method", "name of the method"),
     "method_phase": _label("method", "phase that is sparse", choices=("none", "prefill", "decode")),
     "method_tail": _label("method", "how the tail of the prompt runs", choices=("none", "dense", "decode")),
-    "method_role": _label("method", "role in the study", choices=("dense", "control", "method")),
+    "method_role": _label("method", "role in the study", choices=("dense", "control", "oracle", "method")),
+    "method_like": _label("method", "name of the method that a control stands beside"),
     "method_scope": _label("method", "who chooses on its own"),
     "method_fields": _label("method", "fields as given, JSON"),
     "sparsity": _label("sparsity", "nominal sparsity in permille", "int16", bounds=(0, SPARSITY_LIMIT)),
@@ -119,6 +120,8 @@ SCHEMA: dict[str, Variable] = {
     "task_binary": _label("task", "whether each score is 0 or 1", "int8", bounds=(0, 1)),
     "sample": _label("sample", "index of the sample", "int32", bounds=(0, 2**31 - 1)),
     "evidence": _label("evidence", "index of the piece of evidence", "int16", bounds=(0, 2**15 - 1)),
+    "layer": _label("layer", "index of the layer", "int16", bounds=(0, 2**15 - 1)),
+    "head": _label("head", "index of the query head", "int16", bounds=(0, 2**15 - 1)),
     "score": _measure(SAMPLE, "score"),
     "parsed": _flag(SAMPLE, "whether the reply could be parsed", ("unparsed", "parsed")),
     "finish": _flag(SAMPLE, "why the reply ended", FINISH),
@@ -132,6 +135,15 @@ SCHEMA: dict[str, Variable] = {
     "lowest_density": _measure(CELL, "lowest density that the configuration can reach"),
     "prefill_seconds": _measure(CELL, "wall time of the prefill, per sample", "s", np.inf),
     "decode_seconds": _measure(CELL, "wall time of the decode, per sample", "s", np.inf),
+    "selection_seconds": _measure(CELL, "wall time of choosing, part of the above, per sample", "s", np.inf),
+    "head_density": _measure(
+        (*CELL, "layer", "head"),
+        "attended density by layer and head, mean over samples; empty: not sparsified",
+    ),
+    "notes": _text(CELL, "what the method noted, mean over layers, heads and samples, JSON"),
+    "calibrated_density": _measure(
+        ("model", "method", "sparsity", "length"), "attended density over the calibration prompts"
+    ),
     "hyperparameters": _text(("model", "method", "sparsity", "length"), "all hyperparameters, JSON"),
     "prompt_tokens": _count(("model", "length", "task", "sample"), "int32", "tokens of the prompt"),
     "prompt_id": _text(("model", "length", "task", "sample"), "hash of the prompt", "bytes"),

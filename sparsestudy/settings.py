@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from sparsestudy.methods.base import Method
 from sparsestudy.methods.dense import Dense
 
 if TYPE_CHECKING:
+    from sparsestudy.calibration import Budget
     from sparsestudy.shards import Shard
 
 
@@ -44,37 +46,49 @@ class CellPlan:
         setting: what to run; None when nothing is.
         hyperparameters: JSON of the method's fields; empty when there are none.
         lowest_density: the lowest reachable density of an unreachable cell.
+        calibrated_density: mean density of the budget over the calibration prompts; None for a closed form.
     """
 
     status: str
     setting: Setting | None = None
     hyperparameters: str = ""
     lowest_density: float | None = None
+    calibrated_density: float | None = None
 
 
-def plan_cells(shard: Shard, margin: int) -> dict[tuple[int, int], CellPlan]:
+def plan_cells(
+    shard: Shard, margin: int, budget: Callable[[Method, int], Budget]
+) -> dict[tuple[int, int], CellPlan]:
     """The plan of every (method index, sparsity index) of a shard.
 
     Args:
         shard: model and length.
         margin: tokens that a reply can add; a budget that covers them too is exactly dense.
+        budget: frozen budget of a method without a closed form, by method and nominal sparsity in permille.
     """
     plans = {}
     for m, spec in enumerate(shard.run.methods):
         base: Method = spec.build()
         for s, permille in enumerate(shard.run.sparsities):
-            plans[m, s] = _plan_cell(base, spec.tail, permille, shard.length, margin)
+            plans[m, s] = _plan_cell(base, spec.tail, permille, shard.length, margin, budget)
     return plans
 
 
-def _plan_cell(base: Method, tail: str, permille: int, length: int, margin: int) -> CellPlan:
+def _plan_cell(
+    base: Method, tail: str, permille: int, length: int, margin: int, budget: Callable[[Method, int], Budget]
+) -> CellPlan:
     if base.role == "dense":
         return CellPlan("not_run") if permille else CellPlan("ok", DENSE)
+    density = None
     try:
-        method = base.at_sparsity(permille / 1000, length)
+        if base.calibrated and permille:
+            frozen = budget(base, permille)
+            method, density = frozen.method, frozen.density
+        else:
+            method = base.at_sparsity(permille / 1000, length)
     except Unreachable as error:
         return CellPlan("unreachable", lowest_density=error.lowest_density)
     fields = json.dumps(asdict(method), sort_keys=True)
     if method.is_dense(length + margin):
         return CellPlan("fell_back_dense", DENSE, fields)
-    return CellPlan("ok", Setting(method, tail), fields)
+    return CellPlan("ok", Setting(method, tail), fields, calibrated_density=density)

@@ -111,6 +111,10 @@ class Spec(BaseModel):
         info = type(self).model_fields[key]
         return not info.is_required() and bool(getattr(self, key) == info.default)
 
+    def _defaults(self) -> dict[str, Any]:
+        """Values of fields that are not given and differ from the class's own."""
+        return {}
+
     @property
     def label(self) -> str:
         """The name and every given field, such as ``quest-page_size_16-tail_decode``.
@@ -135,7 +139,7 @@ class Spec(BaseModel):
         cls = _registry(self.kind())[self.name]
         hints = get_type_hints(cls)
         known = [field.name for field in dataclasses.fields(cls) if field.init]
-        values = {}
+        values = self._defaults()
         for field, value in self.fields.items():
             if field not in known:
                 allowed = f"choose among {', '.join(known)}" if known else "it has none"
@@ -161,10 +165,17 @@ class MethodSpec(Spec):
 
     Args:
         tail: for decode methods, whether question and answer prefix are processed densely with the
-            prompt (``dense``) or as sparse steps (``decode``).
+            prompt (``dense``) or as sparse steps (``decode``). A method that evicts has the question in view
+            with the first, and evicts before it comes with the second.
+        setting: constants that scale with the length (``neutral``) or those of the paper's code (``paper``);
+            fields that are given come before either.
     """
 
     tail: Literal["dense", "decode"] = "dense"
+    setting: Literal["neutral", "paper"] = "neutral"
+
+    def _defaults(self) -> dict[str, Any]:
+        return dict(_registry("method")[self.name].PAPER) if self.setting == "paper" else {}
 
     def build(self) -> Any:
         """The method with these fields; see :meth:`Spec.build`."""

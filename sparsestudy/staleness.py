@@ -11,7 +11,7 @@ import ast
 import hashlib
 import importlib.util
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,9 +71,25 @@ def shard_key(shard: Shard) -> dict[str, str]:
         "weights": weights_sha256(shard.model),
         "code:evaluate": code_hash(f"{PACKAGE}.evaluate"),
     }
-    key |= {f"code:{spec.name}": code_hash(METHODS.module(spec.name)) for spec in run.methods}
+    for spec in run.methods:
+        key |= {f"code:{name}": code_hash(METHODS.module(name)) for name in named(spec.name, spec.fields)}
     key |= {f"code:{spec.name}": code_hash(TASKS.module(spec.name)) for spec in run.tasks}
     return key
+
+
+def named(name: str, fields: Mapping[str, Any]) -> list[str]:
+    """The registered methods that a variant is made of: itself, and the one that it stands beside."""
+    from sparsestudy.methods import METHODS
+
+    like = fields.get("like")
+    return [name, like] if isinstance(like, str) and like in METHODS else [name]
+
+
+def code_of(name: str, fields: Mapping[str, Any]) -> str:
+    """A hash of the code of a method variant."""
+    from sparsestudy.methods import METHODS
+
+    return _hash(" ".join(code_hash(METHODS.module(part)) for part in named(name, fields)))
 
 
 def explain(stored: dict[str, str], current: dict[str, str]) -> list[str]:

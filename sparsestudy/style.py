@@ -75,17 +75,18 @@ def looks(names: list[str], roles: list[str], variants: list[str]) -> dict[str, 
 
     known = [name for name in METHODS if name != "dense"]
     order = [*known, *sorted({name for name in names if name not in known and name != "dense"})]
-    used: dict[str, int] = {}
+    taken: set[tuple[str, str]] = set()
     chosen: dict[str, Look] = {}
     for name, role, variant in zip(names, roles, variants, strict=True):
         if variant in chosen or name == "dense":
             continue
         slot = order.index(name)
-        turn = used.get(name, 0)
-        used[name] = turn + 1
         colour = _SLOTS[slot % len(_SLOTS)][0]
-        marker = _SLOTS[(slot + 3 * turn) % len(_SLOTS)][2]
-        chosen[variant] = Look(colour, marker, "--" if role == "control" else "-", role != "control")
+        # Every third marker, so that neighbours do not borrow each other's; 3 and 10 have no common factor.
+        markers = [_SLOTS[(slot + 3 * turn) % len(_SLOTS)][2] for turn in range(len(_SLOTS))]
+        marker = next((mark for mark in markers if (colour, mark) not in taken), markers[0])
+        taken.add((colour, marker))
+        chosen[variant] = Look(colour, marker, "-" if role == "method" else "--", role == "method")
     return chosen
 
 

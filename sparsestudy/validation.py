@@ -22,6 +22,8 @@ from sparsestudy.schema import (
     Variable,
 )
 
+# A run may ask for nothing that has evidence, or be older than the diagnostics by layer and head.
+MAY_BE_EMPTY = ("evidence", "layer", "head")
 # Measurements are stored in single precision, where a sum of shares may end a little above 1.
 _ROUNDING = 1e-5
 
@@ -131,7 +133,7 @@ def _check_text(name: str, expected: Variable, values: np.ndarray[Any, Any]) -> 
 
 def _check_index(dim: str, values: np.ndarray[Any, Any]) -> None:
     items = values.tolist()
-    if not items and dim != "evidence":
+    if not items and dim not in MAY_BE_EMPTY:
         raise StudyError(f"the dimension '{dim}' is empty.")
     if len(set(items)) != len(items):
         raise StudyError(f"the coordinate '{dim}' names something twice.")

@@ -121,7 +121,7 @@ def _outcomes(rows: pd.DataFrame) -> str:
     """The outcome of every method at the greatest length, and of the controls together."""
     longest = rows["length"].max()
     table = tolerance(rows[rows["length"] == longest])
-    parts = [f"{variant(e)} {outcome(e)}" for e in table.to_dict("records") if e["role"] != "control"]
+    parts = [f"{variant(e)} {outcome(e)}" for e in table.to_dict("records") if e["role"] == "method"]
     control = table.loc[(table["role"] == "control") & table["top"].notna(), "loss_from"]
     if len(control):
         lost = f"first lose at {percent(control.min())}" if control.notna().any() else "show no loss"

@@ -115,6 +115,7 @@ def _coordinates(shard: Shard) -> dict[str, Any]:
         "method_tail": tails,
         "method_role": [fact[1] for fact in facts],
         "method_scope": [fact[2] for fact in facts],
+        "method_like": [str(method.fields.get("like", "")) for method in run.methods],
         "method_fields": [json.dumps(method.fields) for method in run.methods],
         "sparsity": run.sparsities,
         "length": [shard.length],
@@ -127,6 +128,8 @@ def _coordinates(shard: Shard) -> dict[str, Any]:
         "task_binary": [int(_queries(task) == 1) for task in run.tasks],
         "sample": list(range(run.samples)),
         "evidence": list(range(max(_queries(task) for task in run.tasks))),
+        "layer": [0, 1],
+        "head": [0, 1, 2, 3],
     }
 
 
@@ -185,6 +188,8 @@ def _fill_cell(
     data["attended_density"].values[place] = attended
     data["kernel_density"].values[place] = np.minimum(attended * 1.1, 1)
     data["model_density"].values[place] = attended
+    data["head_density"].values[place] = density
+    data["selection_seconds"].values[place] = 0.01
     if phase == "decode":
         data["byte_density"].values[place] = np.minimum(attended * 1.3, 1)
     data["prefill_seconds"].values[place] = 0.5

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from architectures import budgeted, build, generated, prompt
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import LlamaConfig
 
-from sparsestudy.cache import StudyCache, updated_page_bounds
+from sparsestudy.cache import StudyCache, StudyLayer, updated_page_bounds
+from sparsestudy.methods import METHODS
+from sparsestudy.patch import sparse_attention
 
 CONFIG = LlamaConfig(
     vocab_size=32,
@@ -91,6 +97,62 @@ def test_page_bounds_are_those_computed_from_scratch(
                 held = real[:, p * page : (p + 1) * page]
                 assert torch.equal(bounds.minimum[row, :, p], held.amin(1))
                 assert torch.equal(bounds.maximum[row, :, p], held.amax(1))
+
+
+class Gathered(TorchDispatchMode):
+    """Tokens that gathers have read, per row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokens = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten.gather.default:
+            self.tokens += out.shape[2]
+        return out
+
+
+@pytest.mark.parametrize("page", [4, 16])
+def test_a_step_reads_one_page_again(page: int) -> None:
+    """Whatever the length, the offsets and the forks: only the page that the new token falls into."""
+    cache = StudyCache(CONFIG)
+    cache.layers[0].offsets = torch.tensor([0, 7])
+    cache.update(tokens(100, 0), tokens(100, 0), 0)
+    with Gathered() as first:
+        cache.layers[0].page_bounds(page)
+    assert first.tokens == -(-100 // page) * page
+    for step in range(3 * page):
+        if step == page:
+            cache = cache.fork()
+        cache.update(tokens(1, step), tokens(1, step), 0)
+        layer = cache.layers[0]
+        with Gathered() as read:
+            bounds = layer.page_bounds(page)
+        assert read.tokens == page
+        assert bounds.seen == 101 + step
+    want = updated_page_bounds(layer.keys, layer.offsets, page, None)
+    pages = -(-bounds.seen // page)
+    assert torch.equal(bounds.minimum[:, :, :pages], want.minimum[:, :, :pages])
+    assert torch.equal(bounds.maximum[:, :, :pages], want.maximum[:, :, :pages])
+
+
+@torch.no_grad()
+def test_bounds_follow_a_batch_that_decodes() -> None:
+    """After a reply of a padded batch the bounds in the cache are those of its keys, in every full layer."""
+    model, ready = build("gemma3"), budgeted(METHODS["quest"](), 0.4, 90)
+    cache = StudyCache(model.config)
+    with sparse_attention(model, ready):
+        generated(model, [prompt(90), prompt(41, 1)], 12, past_key_values=cache)
+    layers = [layer for layer in cache.layers if isinstance(layer, StudyLayer)]
+    assert layers
+    for layer in layers:
+        (known,) = layer._bounds.values()
+        want = updated_page_bounds(layer.keys, torch.tensor([0, 49]), ready.page_size, None)
+        pages = -(-known.seen // ready.page_size)
+        assert known.seen == layer.get_seq_length() == 101
+        assert torch.equal(known.minimum[:, :, :pages], want.minimum[:, :, :pages])
+        assert torch.equal(known.maximum[:, :, :pages], want.maximum[:, :, :pages])
 
 
 @pytest.mark.parametrize("page", [4, 16])

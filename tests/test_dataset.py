@@ -272,14 +272,27 @@ def test_a_newer_schema_is_refused_and_an_older_one_migrates(
 ) -> None:
     shard = write_run(SMALL)[0]
     _rewrite(shard.path, lambda data: data.assign_attrs(schema_version=schema.SCHEMA_VERSION + 1))
-    with pytest.raises(StudyError, match="schema_version 2 is newer than 1"):
+    newest = schema.SCHEMA_VERSION
+    with pytest.raises(StudyError, match=f"schema_version {newest + 1} is newer than {newest}"):
         ds.open_shard(shard.path)
-    older = schema.SCHEMA_VERSION - 1
+    older = newest - 1
     _rewrite(shard.path, lambda data: data.rename(score="points").assign_attrs(schema_version=older))
-    with pytest.raises(StudyError, match="schema_version 0 is older"):
+    monkeypatch.delitem(opening.MIGRATIONS, older)
+    with pytest.raises(StudyError, match=f"schema_version {older} is older"):
         ds.open_shard(shard.path)
     monkeypatch.setitem(opening.MIGRATIONS, older, lambda data: data.rename(points="score"))
     assert ds.equal(ds.open_shard(shard.path), synthetic_shard(shard))
+
+
+def test_version_1_had_no_diagnostics(checkout: Path) -> None:
+    shard = write_run(SMALL)[0]
+    new = ("selection_seconds", "head_density", "notes", "calibrated_density", "layer", "head", "method_like")
+    _rewrite(shard.path, lambda data: data.drop_vars(new).assign_attrs(schema_version=1))
+    opened = ds.open_shard(shard.path)
+    whole = synthetic_shard(shard)
+    assert opened["score"].identical(whole["score"])
+    assert opened.sizes["layer"] == opened.sizes["head"] == 0
+    assert opened["selection_seconds"].isnull().all()
 
 
 FULL_DISK = """

@@ -15,7 +15,7 @@ from tiny import NAME, write_checkout, write_model
 
 from sparsestudy import dataset, models, paths
 from sparsestudy.errors import StudyError
-from sparsestudy.evaluate import evaluate, placement, prepare
+from sparsestudy.evaluate import evaluate, placement, prepare, settle
 from sparsestudy.methods import METHODS
 from sparsestudy.methods.quest import Quest
 from sparsestudy.parameters import AccuracyParameters
@@ -79,7 +79,7 @@ def test_a_shard_is_complete_and_valid() -> None:
 def test_dense_prefills_are_shared_and_equal_settings_run_once() -> None:
     shard = AccuracyParameters.parse(RUN | {"tasks": ["needle"], "sparsities": [0, 250, 500]}).shards()[0]
     model, tokenizer = models.load(NAME)
-    work = prepare(shard, tokenizer)
+    work = settle(prepare(shard, tokenizer), model, tokenizer)
     prefills = []
 
     def count(module: Any, args: Any, kwargs: Any) -> None:
@@ -162,3 +162,65 @@ def test_a_gpu_that_is_not_there_is_refused() -> None:
     assert placement("auto", "auto") == ("cpu", "float32")
     with pytest.raises(StudyError, match="torch sees no GPU"):
         placement("cuda", "auto")
+
+
+EVERY = [
+    "dense",
+    *({"name": name} for name in METHODS if METHODS[name].role == "method"),
+    {"name": "window", "like": "snapkv"},
+    {"name": "random", "like": "vertical_slash"},
+    {"name": "random", "like": "snapkv"},
+    {"name": "oracle", "like": "block_sparse"},
+    {"name": "oracle", "like": "snapkv"},
+    {"name": "oracle"},
+    {"name": "snapkv", "aware": False},
+    {"name": "snapkv", "tail": "decode"},
+    {"name": "vertical_slash", "tile": 16, "setting": "paper", "local": 16},
+]
+
+
+def test_every_method_and_its_controls_in_one_run(checkout: Path) -> None:
+    data = run(methods=EVERY, sparsities=[0, 300], tasks=["needle"], samples=2)
+    dataset.validate(data)
+    labels = data["method"].values.tolist()
+    ran = [label for label in labels if statuses(data, label)[1] == "ok"]
+    out_of_reach = [label for label in labels[1:] if label not in ran]
+    assert set(out_of_reach) <= {"flexprefill_original"}, "128-token blocks leave nothing out of 256 tokens"
+    sparse = data.sel({"method": ran, "sparsity": 300})
+    density = sparse["attended_density"].mean("sample").squeeze()
+    assert float(abs(density - 0.7).max()) < 0.15
+    by_head = sparse["head_density"].squeeze()
+    np.testing.assert_allclose(by_head.mean(["layer", "head"]), density, atol=0.02)
+    assert (sparse["selection_seconds"] > 0).all()
+    likes = dict(zip(labels, data["method_like"].values.tolist(), strict=True))
+    assert likes["oracle"] == "tokens"
+    assert likes["random-like_snapkv"] == "snapkv"
+    calibrated = {
+        label for label in ran if np.isfinite(data["calibrated_density"].sel({"method": label}))[0, 1, 0]
+    }
+    assert calibrated == {label for label in ran if "slash" in label or "flexprefill" in label}
+
+
+def test_frozen_budgets_are_read_again(checkout: Path) -> None:
+    asked = {"methods": ["dense", "vertical_slash"], "sparsities": [0, 400], "tasks": ["needle"]}
+    first = run(**asked)
+    file = next((checkout / "results" / "local" / "calibration").glob("*.json"))
+    stored = json.loads(file.read_text())
+    (entry,) = [value for name, value in stored.items() if name.startswith("vertical_slash")]
+    fields = json.loads(
+        str(first["hyperparameters"].sel({"method": "vertical_slash", "sparsity": 400}).item())
+    )
+    assert fields["slash_size"] == entry["fields"]["slash_size"]
+    entry["fields"] |= {"slash_size": 77, "vertical_size": 77}
+    file.write_text(json.dumps(stored))
+    again = run(**asked)
+    fields = json.loads(
+        str(again["hyperparameters"].sel({"method": "vertical_slash", "sparsity": 400}).item())
+    )
+    assert fields["slash_size"] == 77, "what is frozen is not measured again"
+    entry["key"] = "made with other code"
+    file.write_text(json.dumps(stored))
+    assert dataset.equal(run(**asked), first)
+    file.write_text("{")
+    with pytest.raises(StudyError, match=r"calibration/tiny-256\.json is not a file of frozen budgets"):
+        run(**asked)

@@ -200,7 +200,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: Path) -> Path
 
 def _changed(package: Path, file: str, old: str, new: str) -> set[str]:
     """The key's components that an edit of the package changes."""
-    shard = parse().shards()[0]
+    shard = parse({"methods": list(METHODS)}).shards()[0]
     before = shard_key(shard)
     path = package / file
     text = path.read_text(encoding="utf-8")
@@ -222,6 +222,16 @@ def test_an_edit_reaches_exactly_what_uses_it(package: Path) -> None:
     assert _changed(package, "methods/__init__.py", *append) == set()
     assert _changed(package, "selection.py", r"\A", "# A comment.\n\n") == set()
     assert _changed(package, "methods/quest.py", r'"""', '"""More words. ') == set()
+
+
+def test_a_control_depends_on_the_method_that_it_stands_beside(package: Path) -> None:
+    shard = parse({"methods": ["dense", {"name": "random", "like": "quest"}]}).shards()[0]
+    before = shard_key(shard)
+    assert "code:quest" in before
+    file = package / "methods" / "quest.py"
+    file.write_text(file.read_text(encoding="utf-8") + "\nextra = 1\n", encoding="utf-8")
+    after = shard_key(shard)
+    assert {name for name in before if before[name] != after[name]} == {"code:quest"}
 
 
 def test_imports_inside_functions_and_relative_ones_count(package: Path) -> None:
