@@ -59,6 +59,14 @@ def losses(run: Run, model: str, task: str, rows: pd.DataFrame) -> None:
         show_table(*listings.tolerance(rows))
 
 
+def controls(run: Run, model: str, task: str, rows: pd.DataFrame) -> None:
+    """Each method beside its controls, where the run has any: sentences, and the figure."""
+    report.subject_title(run, model, rows)
+    if len(tables.with_controls(rows)):
+        report.show(figures.controls, run, model, task)
+    report.bullets(findings.beyond_control(rows))
+
+
 def own(runs: list[Run]) -> list[Run]:
     """The user's own runs: all local ones but the smoke run."""
     return [run for run in runs if run.name != runfiles.SMOKE]

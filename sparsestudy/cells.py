@@ -22,6 +22,7 @@ KEPT = (
     "method_phase",
     "method_tail",
     "method_role",
+    "method_like",
     "method_fields",
     "task_name",
     "task_preset",

@@ -55,7 +55,7 @@ def accuracy(
     summary: xr.Dataset, model: str, task: str, *, lengths: list[int] | None = None, narrow: bool = False
 ) -> Picture:
     """Score against achieved sparsity: a row of panels a phase, a panel a length, intervals on every mark."""
-    rows = select(summary, model, task, lengths)
+    rows = tables.overview(select(summary, model, task, lengths))
     figure = panels.draw(rows, ("score", "score_low", "score_high"), narrow)
     return Picture(figure, rows, words.accuracy_alt(rows), words.accuracy_caption(rows))
 
@@ -64,9 +64,24 @@ def difference(
     summary: xr.Dataset, model: str, task: str, *, lengths: list[int] | None = None, narrow: bool = False
 ) -> Picture:
     """Paired difference to dense on the same prompts, laid out as `accuracy`."""
-    rows = select(summary, model, task, lengths)
+    rows = tables.overview(select(summary, model, task, lengths))
     figure = panels.draw(rows, ("difference", "difference_low", "difference_high"), narrow)
     return Picture(figure, tables.compared(rows), words.difference_alt(rows), words.difference_caption(rows))
+
+
+def controls(
+    summary: xr.Dataset, model: str, task: str, *, lengths: list[int] | None = None, narrow: bool = False
+) -> Picture:
+    """Score against achieved sparsity, a row of panels a method, with the controls that stand beside it.
+
+    Raises:
+        StudyError: no method of the run has a control beside it.
+    """
+    rows = tables.with_controls(select(summary, model, task, lengths))
+    if rows.empty:
+        raise StudyError("No method of this run has controls beside it; add {name: random, like: ...} to it.")
+    figure = panels.draw(rows, ("score", "score_low", "score_high"), narrow)
+    return Picture(figure, rows, words.controls_alt(rows), words.controls_caption(rows))
 
 
 def beside(table: pd.DataFrame, *, narrow: bool = False) -> Picture:

@@ -70,6 +70,44 @@ def _note(row: dict[str, Any]) -> str:
     return "ceiling: every sample right" if row["ceiling"] else ""
 
 
+# What an oracle that stands beside no method has for its like.
+GENERAL = ("", "tokens")
+
+
+def overview(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of dense, methods, and controls that stand beside no method in particular."""
+    return cast(pd.DataFrame, table[(table["method_role"] == "method") | table["method_like"].isin(GENERAL)])
+
+
+def with_controls(table: pd.DataFrame) -> pd.DataFrame:
+    """Each method with the controls that stand beside it, as a group of its own; empty where there are none.
+
+    A control that stands beside no method in particular comes again in each group of its phase and tail, unless
+    the method has one of the same kind. ``group`` is the method, ``name`` is "method" or the kind of control.
+    """
+    aside = table["method_role"].isin(("control", "oracle"))
+    parts = []
+    for (group, name, method), own in table[table["method_role"] == "method"].groupby(
+        ["group", "name", "method_name"], sort=False
+    ):
+        here = table[aside & (table["group"] == group)]
+        mine = here[here["method_like"] == method]
+        if mine.empty:
+            continue
+        rest = here[here["method_like"].isin(GENERAL) & ~here["method_name"].isin(mine["method_name"])]
+        controls = pd.concat([mine, rest])
+        names = controls["name"].str.replace(f", like {method.replace('_', ' ')}", "", regex=False)
+        both = pd.concat([own.assign(name="method"), controls.assign(name=names)])
+        parts.append(both.assign(group=f"{name} ({group})"))
+    if not parts:
+        return table.iloc[:0]
+    # One look for all methods: the group names them.
+    first = parts[0]["method_name"].iloc[0]
+    found = pd.concat([table[table["method_role"] == "dense"], *parts], ignore_index=True)
+    found.loc[found["name"] == "method", "method_name"] = first
+    return found
+
+
 def distinct(table: pd.DataFrame) -> pd.DataFrame:
     """The rows that are runs of their own: at sparsity 0 every method repeats dense, which is kept once."""
     return cast(pd.DataFrame, table[(table["method_role"] == "dense") | (table["sparsity"] > 0)])

@@ -163,6 +163,41 @@ def accuracy_caption(rows: pd.DataFrame) -> str:
     )
 
 
+def _beside(rows: pd.DataFrame) -> str:
+    """Method and controls of every group at the greatest length and the highest sparsity that all reached."""
+    here = rows[(rows["length"] == rows["length"].max()) & (rows["n"] > 0) & (rows["sparsity"] > 0)]
+    parts = []
+    for group, some in here.groupby("group", sort=False):
+        shared = some.groupby("sparsity").filter(lambda cell: len(cell) == some["name"].nunique())
+        if shared.empty:
+            continue
+        cells = shared[shared["sparsity"] == shared["sparsity"].max()].to_dict("records")
+        told = listed(f"{cell['name']} {interval(cell)}" for cell in cells)
+        parts.append(f"{group} at {percent(cells[0]['nominal'])}: {told}")
+    longest = tokens(rows["length"].max())
+    return f"At {longest}, {'; '.join(parts)} ({samples_of(here)})." if parts else ""
+
+
+def controls_alt(rows: pd.DataFrame) -> str:
+    """What the figure of methods and their controls shows."""
+    groups = [group for group in rows["group"].unique() if group != "dense"]
+    return (
+        f"Line chart of accuracy against achieved sparsity on {_subject(rows)}: one row of panels for each of "
+        f"{listed(groups)}, a panel for each length from {span(rows['length'])} tokens, with the controls beside "
+        f"the method. {_beside(rows)}"
+    )
+
+
+def controls_caption(rows: pd.DataFrame) -> str:
+    """What to see in the figure of methods and their controls."""
+    return (
+        f"Each method with its controls on {_subject(rows)}: the same units, forced units and budget, chosen at "
+        f"random or by the attention that is really paid (oracle). Above random, the choice is worth something; "
+        f"below the oracle, a better estimate would help. {_beside(rows)} Bars and band: {level()}, "
+        f"{samples_of(rows)} per mark.{_missing(rows)}"
+    )
+
+
 def difference_alt(rows: pd.DataFrame) -> str:
     """What the difference figure shows."""
     ran = tables.compared(rows)

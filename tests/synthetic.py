@@ -36,6 +36,8 @@ _METHODS = {
     "dense": ("none", "dense", "shared", 1.0),
     "window": ("prefill", "control", "shared", 0.15),
     "block_sparse": ("prefill", "method", "group", 0.75),
+    "random": ("prefill", "control", "head", 0.1),
+    "oracle": ("prefill", "oracle", "head", 0.97),
     "quest": ("decode", "method", "group", 0.95),
 }
 _CONTROLS = ("prefill", "control", "head", 0.4)
@@ -96,7 +98,7 @@ def synthetic_shard(shard: Shard, seed: int = 0, current: bool = False) -> xr.Da
 def _coordinates(shard: Shard) -> dict[str, Any]:
     run, entry = shard.run, REGISTRY[shard.model]
     facts = [_METHODS.get(method.name, _CONTROLS) for method in run.methods]
-    phases = [method.fields.get("phase", fact[0]) for method, fact in zip(run.methods, facts, strict=True)]
+    phases = [_phase(method) for method in run.methods]
     tails = [
         method.tail if phase == "decode" else "none"
         for method, phase in zip(run.methods, phases, strict=True)
@@ -133,6 +135,12 @@ def _coordinates(shard: Shard) -> dict[str, Any]:
     }
 
 
+def _phase(method: MethodSpec) -> str:
+    """The phase that is given, that of the method beside which this stands, or the usual one."""
+    like = _METHODS.get(str(method.fields.get("like")), _METHODS.get(method.name, _CONTROLS))
+    return str(method.fields.get("phase", like[0]))
+
+
 def _queries(task: TaskSpec) -> int:
     given = task.fields.get("queries", 1)
     return given if isinstance(given, int) else 1
@@ -161,8 +169,8 @@ def _fill_cell(
     seed: int,
 ) -> None:
     samples = shard.run.samples
-    phase, _, _, strength = _METHODS.get(method.name, _CONTROLS)
-    phase = str(method.fields.get("phase", phase))
+    _, _, _, strength = _METHODS.get(method.name, _CONTROLS)
+    phase = _phase(method)
     density = 1 - sparsity / 1000
     data["hyperparameters"].values[place[:4]] = json.dumps({"name": method.name, "sparsity": sparsity})
     if method.name == "dense" and sparsity > 0:

@@ -11,6 +11,7 @@ import xarray as xr
 from synthetic import synthetic_run
 
 from sparsestudy import cells, compare, figures, schema, style, tables, words
+from sparsestudy.errors import StudyError
 from sparsestudy.view import Run
 
 MODEL = "smollm2-135m-q4_1"
@@ -202,3 +203,49 @@ def test_cells_of_other_weights_are_not_the_same_cells() -> None:
     assert set(table["verdict"]) == {compare.ALONE}
     assert compare.matched(table).empty
     assert words.verdicts(table) == "No cell of this run was also published."
+
+
+BESIDE = [
+    "dense",
+    {"name": "window"},
+    "block_sparse",
+    "quest",
+    {"name": "quest", "tail": "decode"},
+    {"name": "random", "like": "block_sparse"},
+    {"name": "oracle", "like": "block_sparse"},
+    {"name": "random", "like": "quest"},
+    {"name": "random", "like": "quest", "tail": "decode"},
+    {"name": "oracle", "like": "quest", "tail": "decode"},
+]
+
+
+def test_every_method_stands_beside_its_own_controls() -> None:
+    summary = cells.summarise(synthetic_run({**SMALL, "methods": BESIDE}))
+    picture = figures.controls(summary, MODEL, "needle")
+    found = {group: set(some["name"]) for group, some in picture.data.groupby("group")}
+    assert found == {
+        "dense": {"dense"},
+        "block sparse (prefill)": {"method", "random", "oracle", "window"},
+        "quest (decode, dense tail)": {"method", "random"},
+        "quest (decode, decode tail)": {"method", "random", "oracle"},
+    }
+    for text in (picture.alt, picture.caption):
+        assert "quest (decode, decode tail)" in text
+        assert "oracle" in text
+    general = figures.accuracy(summary, MODEL, "needle").data
+    assert set(general["method_name"]) == {"dense", "window", "block_sparse", "quest"}
+
+
+def test_a_method_is_compared_with_the_control_that_was_made_for_it() -> None:
+    run = synthetic_run({**SMALL, "methods": BESIDE})
+    summary = cells.summarise(run)
+    at = {"sparsity": 900, "length": 512, "task": "needle", "model": MODEL}
+    over = summary["over_control"].sel({"method": "block_sparse", **at}).item()
+    score = run["score"].sel(at).mean("sample")
+    beside = score.sel({"method": 'random-like_"block_sparse"'})
+    assert over == pytest.approx(float(score.sel({"method": "block_sparse"}) - beside), abs=1e-6)
+
+
+def test_without_controls_beside_a_method_there_is_no_such_figure(summary: xr.Dataset) -> None:
+    with pytest.raises(StudyError, match="add {name: random"):
+        figures.controls(summary, MODEL, "needle")
