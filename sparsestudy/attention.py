@@ -12,9 +12,9 @@ from sparsestudy.selection import RowSelection, Selection
 # 256 rows the launches dominate (SmolLM2 shapes, 2 cores), above 1024 the keys after the chunk cost more than
 # they save.
 CHUNK = 512
-# Scores held at a time on the gathered path: 2^18 fp32 numbers are 1 MB, within a core's cache. With 2^20 blocks
-# of 16 were 1.1 to 1.4 times slower, with 2^22 all were 1.5 to 3 times (n = 4096, 2 cores). A GPU wants few
-# launches.
+# Scores held at a time on the gathered path: 2^18 fp32 numbers are 1 MB, within a core's cache. With 2^20
+# blocks of 16 were 1.1 to 1.4 times slower, with 2^22 all were 1.5 to 3 times (n = 4096, 2 cores). A GPU
+# wants few launches.
 SCORES = {"cpu": 1 << 18, "cuda": 1 << 28}
 # Fewer queries than this a block make products too thin to be worth a gather.
 LEAST_BLOCK = 16
@@ -168,7 +168,7 @@ def selected_decode(
 
 
 def _per_query_head(mask: Tensor, heads: int) -> Tensor:
-    """Spread what has 1, KV or query heads on its axis 1 over the query heads; 1 stays, as it stands for all."""
+    """Spread what has 1, KV or query heads on its axis 1 over the query heads; 1 stays: it stands for all."""
     if mask.shape[1] in (1, heads):
         return mask
     return mask.repeat_interleave(heads // mask.shape[1], dim=1)

@@ -168,7 +168,7 @@ class StudyCache(DynamicCache):
         return twin
 
     def shallow(self) -> StudyCache:
-        """A twin that shares every layer, for a change that replaces layers and leaves the shared ones alone."""
+        """A twin that shares every layer, for a change that replaces layers and leaves the shared ones be."""
         twin = copy.copy(self)
         twin.layers = [layer if isinstance(layer, StudyLayer) else copy.copy(layer) for layer in self.layers]
         return twin

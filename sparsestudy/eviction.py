@@ -89,7 +89,9 @@ class EvictedLayer(StudyLayer):
         Raises:
             StudyError: always; pages of evicted tokens have no keys.
         """
-        raise StudyError("Pages cannot be selected in a cache whose tokens were evicted; use one method or other.")
+        raise StudyError(
+            "Pages cannot be selected in a cache whose tokens were evicted; use one method or other."
+        )
 
     def nbytes(self) -> int:
         """See :meth:`StudyLayer.nbytes`; the kept tokens and the room for new ones."""

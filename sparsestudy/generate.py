@@ -238,7 +238,7 @@ def densities(trace: Trace, step: Step) -> dict[str, list[float]]:
 
 
 def head_densities(trace: Trace, step: Step) -> dict[int, list[float]]:
-    """Attended density of the sparsified layers, rows averaged; layer -> its heads, or groups, or 1 for all."""
+    """Attended density by sparsified layer, rows averaged; layer -> its heads, or groups, or 1 for all."""
     layers = [layer for layer, count in sorted(trace.counts[step].items()) if count.sparsified]
     return dict(zip(layers, trace.head_density(step).tolist(), strict=True))
 

@@ -47,8 +47,8 @@ def sparse_attention(model: Any, method: Method, backend: str = "auto") -> Itera
 
     Raises:
         StudyError: unknown backend, a model spread over several devices, a prompt padded on the right, a
-            chunked prefill under a method that chooses for a whole prompt, a cache of a fixed size or one that
-            nothing can be evicted from, or a model whose attention has a softcap.
+            chunked prefill under a method that chooses for a whole prompt, a cache of a fixed size or
+            one that nothing can be evicted from, or a model whose attention has a softcap.
     """
     if backend not in BACKENDS:
         raise StudyError(f"There is no backend '{backend}' here; choose one of {', '.join(BACKENDS)}.")
@@ -224,5 +224,3 @@ def _attention(
     if session.step == "prefill":
         after_prefill(session, layer, query, key, scaling)
     return result
-
-

@@ -128,9 +128,7 @@ def sparse_prefill(
     if selection is None:
         session.trace.record("prefill", layer, session.available)
         return None
-    session.trace.record(
-        "prefill", layer, session.available, selection.attended(), selection.computed()
-    )
+    session.trace.record("prefill", layer, session.available, selection.attended(), selection.computed())
     out = selected_attention(q, k, v, selection, scaling)
     return _rolled(out, None if shift is None else -shift)
 
@@ -178,8 +176,8 @@ def sparse_decode(
     """Output ``(batch, heads, 1, dim)`` of one step; None is dense."""
     if session.method.evicts:
         raise StudyError(
-            f"{session.method.name} evicts when the prompt is prefilled, and this cache was prefilled without "
-            "it; prefill inside the same `with` block, or let sparsestudy.generate.decode evict."
+            f"{session.method.name} evicts when the prompt is prefilled, and this cache was prefilled "
+            "without it; prefill inside the same `with` block, or let sparsestudy.generate.decode evict."
         )
     context = session.context(layer, k, session.offsets, scaling)
     with session.trace.choosing("decode", q.device):
@@ -203,8 +201,8 @@ def evicted_decode(session: Session, layer: int, q: Tensor, k: Tensor, v: Tensor
         )
     if session.step != "decode":
         raise StudyError(
-            "A cache whose tokens were evicted takes one token a row at a time, as decode steps; prefill a new "
-            "one."
+            "A cache whose tokens were evicted takes one token a row at a time, as decode steps; prefill a "
+            "new one."
         )
     held = stored.counts + k.shape[2]
     session.trace.record("decode", layer, session.available, held, read=held)

@@ -168,7 +168,8 @@ def _beside(rows: pd.DataFrame) -> str:
     here = rows[(rows["length"] == rows["length"].max()) & (rows["n"] > 0) & (rows["sparsity"] > 0)]
     parts = []
     for group, some in here.groupby("group", sort=False):
-        shared = some.groupby("sparsity").filter(lambda cell: len(cell) == some["name"].nunique())
+        kinds = some["name"].nunique()
+        shared = some[some.groupby("sparsity")["name"].transform("count") == kinds]
         if shared.empty:
             continue
         cells = shared[shared["sparsity"] == shared["sparsity"].max()].to_dict("records")
@@ -182,18 +183,18 @@ def controls_alt(rows: pd.DataFrame) -> str:
     """What the figure of methods and their controls shows."""
     groups = [group for group in rows["group"].unique() if group != "dense"]
     return (
-        f"Line chart of accuracy against achieved sparsity on {_subject(rows)}: one row of panels for each of "
-        f"{listed(groups)}, a panel for each length from {span(rows['length'])} tokens, with the controls beside "
-        f"the method. {_beside(rows)}"
+        f"Line chart of accuracy against achieved sparsity on {_subject(rows)}: one row of panels for each "
+        f"of {listed(groups)}, a panel for each length from {span(rows['length'])} tokens, with the "
+        f"controls beside the method. {_beside(rows)}"
     )
 
 
 def controls_caption(rows: pd.DataFrame) -> str:
     """What to see in the figure of methods and their controls."""
     return (
-        f"Each method with its controls on {_subject(rows)}: the same units, forced units and budget, chosen at "
-        f"random or by the attention that is really paid (oracle). Above random, the choice is worth something; "
-        f"below the oracle, a better estimate would help. {_beside(rows)} Bars and band: {level()}, "
+        f"Each method with its controls on {_subject(rows)}: the same units, forced units and budget, chosen "
+        f"at random or by the attention that is really paid (oracle). Above random, the choice is worth "
+        f"something; below the oracle, a better estimate would help. {_beside(rows)} Bars and band: {level()}, "
         f"{samples_of(rows)} per mark.{_missing(rows)}"
     )
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +18,7 @@ from sparsestudy.cache import StudyCache
 from sparsestudy.errors import StudyError
 from sparsestudy.methods import METHODS
 from sparsestudy.methods.base import Method
+from sparsestudy.methods.quest import Quest
 from sparsestudy.patch import SLOT, attention_modules, sparse_attention
 from sparsestudy.reference import reference_attention
 
@@ -211,3 +214,33 @@ def test_importing_changes_no_table_of_transformers() -> None:
 def test_light_modules_load_no_torch(module: str) -> None:
     code = f"import sys, {module}; assert not {{'torch', 'transformers'}} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+@dataclass(frozen=True)
+class Sometimes(Quest):
+    """Dense in the first layer, and in all others when the length is even."""
+
+    name = "sometimes"
+
+    def decode(self, q: Any, k: Any, context: Any) -> Any:
+        """See :meth:`Method.decode`."""
+        if context.layer == 0 or int(context.lengths[0]) % 2 == 0:
+            return None
+        return super().decode(q, k, context)
+
+
+def test_steps_and_layers_that_are_dense_count_for_every_head(model: LlamaForCausalLM) -> None:
+    """A hook may answer that a step is dense; it then has one number for all heads."""
+    row = [prompt(160)]
+    some, always = (
+        reply(model, row, cls(token_budget=32, scope="head"), "dense", limit=5).trace
+        for cls in (Sometimes, Quest)
+    )
+    assert some.head_density("decode").shape == (3, 4)
+    assert torch.all(some.head_density("decode")[0] == 1)
+    # Steps with 161 to 164 tokens; those with 162 and 164 are dense.
+    lengths = torch.arange(161, 165)
+    read = torch.where(lengths % 2 == 0, lengths, 32 + (lengths - 1) % 16 + 1)
+    want = float(read.sum() / lengths.sum())
+    assert some.density("decode")[1:].flatten().tolist() == pytest.approx([want, want])
+    assert want > float(always.density("decode")[1, 0])

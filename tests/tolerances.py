@@ -13,8 +13,8 @@ RELATIVE = {
 }
 # Logits of a whole model in fp32: the same sums in another order, through up to 30 layers; 2.6e-5 seen.
 LOGITS = 2e-4
-# Relative error of a whole model's logits in bfloat16, where the same sums stand in another order: what a layer
-# rounds (2^-9) is carried through the others; 1.9e-2 seen with three layers and large random weights.
+# Relative error of a whole model's logits in bfloat16, where the same sums stand in another order: what a
+# layer rounds (2^-9) is carried through the others; 1.9e-2 seen with three layers and large random weights.
 LOGITS_BFLOAT16 = 3e-2
 
 

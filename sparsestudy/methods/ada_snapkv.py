@@ -35,7 +35,7 @@ class AdaSnapKV(SnapKV):
     a layer.
 
     Deviations: those of SnapKV; the pool is the whole layer's (the original's shrinks to one GPU's heads
-    under tensor parallelism). With ``reduce="mean"`` and the fields named at SnapKV it is the AdaKV of kvpress.
+    under tensor parallelism). With ``reduce="mean"`` and the fields named at SnapKV it is kvpress's AdaKV.
     """
 
     name: ClassVar[str] = "ada_snapkv"

@@ -111,8 +111,8 @@ class Method:
             return context.lengths
         if context.question is None:
             raise StudyError(
-                f"{self.name} with aware=False must know where the question begins; set trace.question to the "
-                "first token of each row's question, or use aware=True."
+                f"{self.name} with aware=False must know where the question begins; set trace.question to "
+                "the first token of each row's question, or use aware=True."
             )
         return context.question
 
