@@ -83,7 +83,8 @@ def with_controls(table: pd.DataFrame) -> pd.DataFrame:
     """Each method with the controls that stand beside it, as a group of its own; empty where there are none.
 
     A control that stands beside no method in particular comes again in each group of its phase and tail,
-    unless the method has one of the same kind. ``group`` is the method, ``name`` is "method" or the kind of control.
+    unless the method has one of the same kind. ``group`` is the method, ``name`` is "method" or the
+    kind of control.
     """
     aside = table["method_role"].isin(("control", "oracle"))
     parts = []

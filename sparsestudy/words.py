@@ -194,8 +194,8 @@ def controls_caption(rows: pd.DataFrame) -> str:
     return (
         f"Each method with its controls on {_subject(rows)}: the same units, forced units and budget, chosen "
         f"at random or by the attention that is really paid (oracle). Above random, the choice is worth "
-        f"something; below the oracle, a better estimate would help. {_beside(rows)} Bars and band: {level()}, "
-        f"{samples_of(rows)} per mark.{_missing(rows)}"
+        f"something; below the oracle, a better estimate would help. {_beside(rows)} Bars and band: "
+        f"{level()}, {samples_of(rows)} per mark.{_missing(rows)}"
     )
 
 
