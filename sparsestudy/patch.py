@@ -46,9 +46,10 @@ def sparse_attention(model: Any, method: Method, backend: str = "auto") -> Itera
         The trace: achieved densities per layer and row.
 
     Raises:
-        StudyError: unknown backend, a model spread over several devices, a prompt padded on the right, a
-            chunked prefill under a method that chooses for a whole prompt, a cache of a fixed size or
-            one that nothing can be evicted from, or a model whose attention has a softcap.
+        StudyError: unknown backend, batches of different sizes in one block, a model spread over several
+            devices, a prompt padded on the right, a chunked prefill under a method that chooses for a whole
+            prompt, a cache of a fixed size or one that nothing can be evicted from, or a model whose
+            attention has a softcap.
     """
     if backend not in BACKENDS:
         raise StudyError(f"There is no backend '{backend}' here; choose one of {', '.join(BACKENDS)}.")
@@ -116,6 +117,11 @@ def _begin(session: Session) -> Any:
         if tokens is None:
             tokens = args[0]
         batch, new = tokens.shape[:2]
+        if len(session.lengths) not in (0, batch):
+            raise StudyError(
+                f"One `with sparse_attention` counts one batch, and this pass has {batch} rows where earlier "
+                f"ones had {len(session.lengths)}; open one for each batch."
+            )
         cache = kwargs.get("past_key_values")
         if getattr(cache, "is_compileable", False):
             raise StudyError(

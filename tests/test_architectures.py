@@ -344,12 +344,12 @@ def test_a_prompt_in_chunks_is_refused_by_name(model: Any, method: Method) -> No
 def test_a_prompt_in_chunks_changes_nothing_for_selection_at_decode(model: Any, method: Method) -> None:
     ready = budgeted(method, 0.4, 90)
     rows = [prompt(90), prompt(37, 1)]
-    whole = reply(model, rows, ready, "dense")
+    whole = reply(model, rows, ready, "dense", 4)
     batch = padded(*rows)
     with sparse_attention(model, ready) as trace:
         for cache in (StudyCache(model.config), DynamicCache(config=model.config)):
             # With chunks of 40 the shorter row is padding alone in the first one.
-            assert generated(model, rows, past_key_values=cache, prefill_chunk_size=40) == whole.ids
+            assert generated(model, rows, 4, past_key_values=cache, prefill_chunk_size=40) == whole.ids
     assert row_densities(trace) == pytest.approx(row_densities(whole.trace), nan_ok=True)
     cache = StudyCache(model.config)
     positions = (batch["attention_mask"].cumsum(1) - 1).clamp(min=0)
@@ -369,7 +369,7 @@ def test_a_prompt_in_chunks_changes_nothing_for_selection_at_decode(model: Any, 
         cache=cache,
         logits=logits[:, -1],
     )
-    ids = decode(model, started, ready, 6, NO_END, lambda reply: False).ids
+    ids = decode(model, started, ready, 4, NO_END, lambda reply: False).ids
     assert ids == whole.ids
 
 

@@ -192,6 +192,10 @@ def test_misuse_is_one_sentence(model: LlamaForCausalLM) -> None:
         model(**chunk)
         with pytest.raises(StudyError, match=r"block_sparse .* chunks"):
             model(**chunk)
+    with sparse_attention(model, METHODS["quest"]()):
+        model(**padded(prompt(8)))
+        with pytest.raises(StudyError, match="2 rows where earlier ones had 1; open one for each batch"):
+            model(**padded(prompt(8), prompt(5)))
     with (
         pytest.raises(StudyError, match="no attention layers"),
         sparse_attention(torch.nn.Linear(2, 2), sparse),

@@ -111,7 +111,7 @@ class SnapKV(Method):
         """Zeros beyond either end count in the average, as in the original."""
         if not self.pool_window:
             token = torch.arange(scores.shape[-1], device=scores.device)
-            first = (context.lengths - self.window).clamp(min=0)[:, None, None]
+            first = (self.observed_end(context) - self.window).clamp(min=0)[:, None, None]
             # The divisor stays the whole kernel: the columns of the window count as zeros.
             scores = scores.masked_fill(token >= first, 0.0)
         return avg_pool1d(scores, self.kernel, stride=1, padding=self.kernel // 2)
