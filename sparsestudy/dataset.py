@@ -20,17 +20,19 @@ import xarray as xr
 
 from sparsestudy import paths
 from sparsestudy.errors import StudyError
+from sparsestudy.experiments import experiment, schema_of
 from sparsestudy.merging import merge
 from sparsestudy.opening import MIGRATIONS, open_local, open_run, open_shard, open_study
 from sparsestudy.schema import (
+    ACCURACY,
     CONVENTIONS,
-    COORDINATES,
     NOT_RUN,
     REPLY_BYTES,
     SCHEMA,
     SCHEMA_VERSION,
     STATUS,
     TIMINGS,
+    Schema,
     Variable,
 )
 from sparsestudy.validation import tidy, validate
@@ -60,28 +62,32 @@ __all__ = [
 ]
 
 
-def blank(coordinates: Mapping[str, Any]) -> xr.Dataset:
+def blank(coordinates: Mapping[str, Any], schema: Schema = ACCURACY) -> xr.Dataset:
     """A dataset of the schema with the given coordinates and the fill value everywhere else.
 
     Args:
         coordinates: the values of every coordinate of the schema, by name; one that describes a
             dimension has the length of that dimension.
+        schema: what the dataset shall hold.
 
     Raises:
         StudyError: a coordinate is missing or unknown.
     """
-    missing = sorted(set(COORDINATES) - set(coordinates))
+    missing = sorted(set(schema.coordinates) - set(coordinates))
     if missing:
         raise StudyError(f"The coordinates {', '.join(missing)} are missing; give all of the schema's.")
-    sizes = {dim: len(coordinates[dim]) for dim in COORDINATES if SCHEMA[dim].dims == (dim,)}
-    dataset = xr.Dataset(coords={name: (SCHEMA[name].dims, list(coordinates[name])) for name in coordinates})
-    for name, variable in SCHEMA.items():
+    variables = schema.variables
+    sizes = {dim: len(coordinates[dim]) for dim in schema.dims}
+    dataset = xr.Dataset(
+        coords={name: (variables[name].dims, list(coordinates[name])) for name in coordinates}
+    )
+    for name, variable in variables.items():
         if variable.coordinate:
             continue
         dtype = object if variable.is_text else variable.dtype
         shape = tuple(sizes[dim] for dim in variable.dims)
         dataset[name] = (variable.dims, np.full(shape, variable.fill, dtype=dtype))
-    return tidy(dataset)
+    return tidy(dataset, schema)
 
 
 def clip_reply(text: str) -> str:
@@ -101,12 +107,13 @@ def stamp(dataset: xr.Dataset, shard: Shard) -> xr.Dataset:
     from sparsestudy.staleness import shard_key
 
     stamped = dataset.copy()
+    variables = experiment(shard.run.experiment).schema.variables
     for name, text in {
         "commit": provenance.commit(),
         "versions": provenance.versions(),
         "key": json.dumps(shard_key(shard), sort_keys=True),
     }.items():
-        stamped[name] = (SCHEMA[name].dims, np.full((1, 1), text, dtype=object))
+        stamped[name] = (variables[name].dims, np.full((1, 1), text, dtype=object))
     stamped.attrs = attributes(shard)
     return stamped
 
@@ -148,7 +155,7 @@ def save(dataset: xr.Dataset, path: Path) -> None:
     """
     dataset = tidy(dataset)
     validate(dataset)
-    encoding = {name: _encoding(name, variable) for name, variable in SCHEMA.items()}
+    encoding = {name: _encoding(name, variable) for name, variable in schema_of(dataset).variables.items()}
     data = dataset.to_netcdf(engine="netcdf4", format="NETCDF4", encoding=encoding)
     try:
         paths.write_bytes(Path(path), data)

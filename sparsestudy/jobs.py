@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from sparsestudy import paths
 from sparsestudy.errors import StudyError
 from sparsestudy.execution import run_in_kernel
-from sparsestudy.parameters import experiment
+from sparsestudy.experiments import experiment
 from sparsestudy.plan import inspect
 from sparsestudy.progress import FILE_VARIABLE
 from sparsestudy.shards import Shard
@@ -88,7 +88,11 @@ class Todo:
         """What :meth:`write` wrote, and the environment for the jobs."""
         told = json.loads(file.read_text())
         shards = tuple(
-            Shard(experiment(item["experiment"]).parse(item["parameters"]), item["model"], item["length"])
+            Shard(
+                experiment(item["experiment"]).parameters.parse(item["parameters"]),
+                item["model"],
+                item["length"],
+            )
             for item in told["shards"]
         )
         return Todo(file.parent, shards, told["force"], told["jobs"]), told["environment"]

@@ -9,7 +9,8 @@ import numpy as np
 import xarray as xr
 
 from sparsestudy.errors import StudyError
-from sparsestudy.schema import COORDINATES, DIMS, SCHEMA, TIMINGS
+from sparsestudy.experiments import schema_of
+from sparsestudy.schema import TIMINGS, Variable
 from sparsestudy.validation import tidy
 
 # Parameters in which the shards of one run differ by nature: their union is the run's.
@@ -31,12 +32,13 @@ def merge(datasets: list[xr.Dataset], names: list[str]) -> xr.Dataset:
     Raises:
         StudyError: two parts disagree; names the variable and both parts.
     """
-    labels = {dim: _joined([part.variables[dim].values for part in datasets]) for dim in DIMS}
-    variables: dict[str, Any] = {}
-    for name in SCHEMA:
-        variables[name] = _overlaid(name, datasets, names, labels)
     attributes = _attributes([part.attrs for part in datasets], names)
-    coordinates = {name: variables.pop(name) for name in COORDINATES}
+    schema = schema_of(datasets[0])
+    labels = {dim: _joined([part.variables[dim].values for part in datasets]) for dim in schema.dims}
+    variables: dict[str, Any] = {}
+    for name, variable in schema.variables.items():
+        variables[name] = _overlaid(name, variable, datasets, names, labels)
+    coordinates = {name: variables.pop(name) for name in schema.coordinates}
     return tidy(xr.Dataset(variables, coords=coordinates, attrs=attributes))
 
 
@@ -46,9 +48,8 @@ def _joined(parts: list[np.ndarray[Any, Any]]) -> list[Any]:
 
 
 def _overlaid(
-    name: str, parts: list[xr.Dataset], names: list[str], labels: dict[str, list[Any]]
+    name: str, variable: Variable, parts: list[xr.Dataset], names: list[str], labels: dict[str, list[Any]]
 ) -> xr.Variable:
-    variable = SCHEMA[name]
     shape = tuple(len(labels[dim]) for dim in variable.dims)
     dtype = object if variable.is_text else np.dtype(variable.dtype)
     values = np.full(shape, variable.fill if variable.fill is not None else 0, dtype=dtype)

@@ -5,7 +5,7 @@ import __future__
 
 import re
 import types
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -17,18 +17,20 @@ DEFAULT_METHODS = ("dense", "window", "block_sparse", "quest")
 RUN_NAME = re.compile(r"[a-z0-9-]+")
 # Names that a notebook kernel puts into the namespace by itself.
 _KERNEL_NAMES = {"In", "Out", "exit", "quit", "open", "display", "get_ipython"}
+_LISTS = ("models", "methods", "sparsities", "lengths", "tasks", "layers", "heads")
+_RISING = ("lengths", "layers", "heads")
 _SKIPPED_TYPES = (types.ModuleType, __future__._Feature)
 
 
-class AccuracyParameters(BaseModel):
-    """What the notebook ``accuracy`` is told: one value here is one line of its parameter cell.
+class RunParameters(BaseModel):
+    """What every experiment's notebook is told: one value here is one line of its parameter cell.
 
     Every field has a default, so that a run needs to name only what it changes; the descriptions say
     what is allowed and are quoted in error messages.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-    experiment: ClassVar[str] = "accuracy"
+    experiment: ClassVar[str]
 
     run: str = Field("notebook", description="a name of lower-case letters, digits and hyphens")
     published: bool = Field(False, description="true (kept under results/) or false (results/local/)")
@@ -43,11 +45,6 @@ class AccuracyParameters(BaseModel):
     lengths: list[Annotated[int, Field(ge=1)]] = Field(
         [512, 1024], description="a list of prompt lengths in tokens, each at least 1"
     )
-    tasks: list[TaskSpec] = Field(
-        default_factory=lambda: [TaskSpec(name="needle")],
-        description="a list of tasks, each a name or a mapping with a name",
-    )
-    samples: int = Field(20, ge=1, le=30000, description="a whole number of samples, at least 1")
     seed: int = Field(0, ge=0, description="a whole number, at least 0")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="auto (float32 on a CPU, bfloat16 on a GPU), float32 or bfloat16"
@@ -88,7 +85,7 @@ class AccuracyParameters(BaseModel):
             )
         return sorted(set(given))
 
-    @field_validator("models", "methods", "sparsities", "lengths", "tasks")
+    @field_validator(*_LISTS, check_fields=False)
     @classmethod
     def _some_and_once(cls, given: list[Any], info: Any) -> list[Any]:
         if not given:
@@ -97,10 +94,10 @@ class AccuracyParameters(BaseModel):
         twice = [label for label in labels if labels.count(label) > 1]
         if twice:
             raise ValueError(f"The parameter '{info.field_name}' names {twice[0]} twice; name it once.")
-        return sorted(given) if info.field_name == "lengths" else given
+        return sorted(given) if info.field_name in _RISING else given
 
     @model_validator(mode="after")
-    def _within_context(self) -> AccuracyParameters:
+    def _within_context(self) -> Self:
         from sparsestudy.models import REGISTRY
 
         for model in self.models:
@@ -118,7 +115,7 @@ class AccuracyParameters(BaseModel):
         return self
 
     @classmethod
-    def parse(cls, given: dict[str, Any]) -> AccuracyParameters:
+    def parse(cls, given: dict[str, Any]) -> Self:
         """Parameters from plain values; what is not given takes the default.
 
         Raises:
@@ -134,7 +131,7 @@ class AccuracyParameters(BaseModel):
             raise StudyError(_sentence(cls, error)) from None
 
     @classmethod
-    def from_namespace(cls, namespace: dict[str, Any]) -> AccuracyParameters:
+    def from_namespace(cls, namespace: dict[str, Any]) -> Self:
         """Parameters from a notebook's ``globals()``, taken right after its parameter cell.
 
         Every public name that is not a module, a function, a class or the kernel's own must be a
@@ -158,7 +155,11 @@ class AccuracyParameters(BaseModel):
         """These parameters as plain values, complete, in the order in which they are documented."""
         return self.model_dump(mode="json")
 
-    def shards(self) -> list[Shard]:
+    def task_specs(self) -> list[TaskSpec]:
+        """The tasks whose prompts the run reads."""
+        raise NotImplementedError
+
+    def shards(self) -> list[Shard[Self]]:
         """One shard for each model and length, which is one dataset file."""
         return [Shard(self, model, length) for model in self.models for length in self.lengths]
 
@@ -168,28 +169,50 @@ class AccuracyParameters(BaseModel):
         Raises:
             StudyError: a field that a method or task does not have, or a value that it does not take.
         """
-        for spec in [*self.methods, *self.tasks]:
+        for spec in [*self.methods, *self.task_specs()]:
             spec.build()
 
 
-EXPERIMENTS: dict[str, type[AccuracyParameters]] = {"accuracy": AccuracyParameters}
+class AccuracyParameters(RunParameters):
+    """What the notebook ``accuracy`` is told beside :class:`RunParameters`."""
+
+    experiment: ClassVar[str] = "accuracy"
+
+    tasks: list[TaskSpec] = Field(
+        default_factory=lambda: [TaskSpec(name="needle")],
+        description="a list of tasks, each a name or a mapping with a name",
+    )
+    samples: int = Field(20, ge=1, le=30000, description="a whole number of samples, at least 1")
+
+    def task_specs(self) -> list[TaskSpec]:
+        """See :meth:`RunParameters.task_specs`."""
+        return self.tasks
 
 
-def experiment(name: str) -> type[AccuracyParameters]:
-    """The parameters of an experiment, by its name.
+class MaskParameters(RunParameters):
+    """What the notebook ``masks`` is told beside :class:`RunParameters`."""
 
-    Raises:
-        StudyError: there is no such experiment.
-    """
-    if name not in EXPERIMENTS:
-        known = list(EXPERIMENTS)
-        raise StudyError(
-            f"There is no experiment '{name}'; choose one of {', '.join(known)}.{nearest(name, known)}"
-        )
-    return EXPERIMENTS[name]
+    experiment: ClassVar[str] = "masks"
+
+    task: TaskSpec = Field(
+        default_factory=lambda: TaskSpec(name="needle"), description="a task, a name or a mapping with a name"
+    )
+    layers: list[Annotated[int, Field(ge=0)]] = Field(
+        [0], description="a list of layers to draw, whole numbers from 0"
+    )
+    heads: list[Annotated[int, Field(ge=0)]] = Field(
+        [0], description="a list of query heads to draw, whole numbers from 0"
+    )
+    cells: int = Field(
+        64, ge=8, le=64, description="a whole number from 8 to 64: cells of a picture along each side"
+    )
+
+    def task_specs(self) -> list[TaskSpec]:
+        """See :meth:`RunParameters.task_specs`."""
+        return [self.task]
 
 
-def _sentence(cls: type[AccuracyParameters], error: ValidationError) -> str:
+def _sentence(cls: type[RunParameters], error: ValidationError) -> str:
     """The first problem that pydantic found, as one sentence with what is allowed."""
     problem = error.errors()[0]
     if problem["type"] == "value_error":

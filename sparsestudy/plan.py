@@ -11,9 +11,10 @@ from typing import Literal
 from sparsestudy import paths, runfiles
 from sparsestudy.dataset import open_shard
 from sparsestudy.errors import StudyError
-from sparsestudy.parameters import EXPERIMENTS, AccuracyParameters
+from sparsestudy.experiments import EXPERIMENTS, experiment
+from sparsestudy.parameters import RunParameters
 from sparsestudy.shards import Shard
-from sparsestudy.staleness import DECISIVE, explain, shard_key
+from sparsestudy.staleness import explain, shard_key
 
 State = Literal["fresh", "stale", "missing", "unreadable"]
 
@@ -49,10 +50,10 @@ def inspect(shard: Shard) -> ShardPlan:
     return ShardPlan(shard, "stale", tuple(_detailed(reason, made, shard.run) for reason in reasons))
 
 
-def _detailed(reason: str, made: dict[str, object], run: AccuracyParameters) -> str:
+def _detailed(reason: str, made: dict[str, object], run: RunParameters) -> str:
     """Name the parameters that changed, where the reason is that some did."""
     now = run.plain()
-    changed = [name for name in DECISIVE if made.get(name) != now[name]]
+    changed = [name for name in experiment(run.experiment).decisive if made.get(name) != now[name]]
     if reason != "the parameters changed" or not changed:
         return reason
     told = (f"{name} was {json.dumps(made.get(name))} and is {json.dumps(now[name])}" for name in changed)

@@ -131,14 +131,14 @@ def freshness(run: Run) -> tuple[str, str]:
     Each dataset is asked through `sparsestudy.plan`; a run without a run file is compared as it was made.
     """
     from sparsestudy import plan
-    from sparsestudy.parameters import experiment
+    from sparsestudy.experiments import experiment
 
     is_published = bool(run.data.attrs["published"])
     name = str(run.data.attrs["experiment"])
     try:
         file = paths.params_folder(name, is_published) / f"{run.name}.yaml"
         made = json.loads(run.data.attrs["parameters"])
-        asked = runfiles.read(file) if file.exists() else experiment(name).parse(made)
+        asked = runfiles.read(file) if file.exists() else experiment(name).parameters.parse(made)
         plans = [plan.inspect(shard) for shard in asked.shards()]
     except StudyError as error:
         return f"Run `{run.name}`", f"Whether it is up to date cannot be told: {error}"

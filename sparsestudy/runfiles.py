@@ -14,13 +14,14 @@ import yaml
 
 from sparsestudy import paths
 from sparsestudy.errors import StudyError
-from sparsestudy.parameters import EXPERIMENTS, AccuracyParameters, experiment
+from sparsestudy.experiments import EXPERIMENTS, experiment
+from sparsestudy.parameters import RunParameters
 
 SMOKE = "smoke"
 SCRATCH = paths.SCRATCH
 
 
-def read(path: Path) -> AccuracyParameters:
+def read(path: Path) -> RunParameters:
     """The parameters of a run file.
 
     Raises:
@@ -37,7 +38,7 @@ def read(path: Path) -> AccuracyParameters:
         for key, value in fixed.items():
             if given.get(key, value) != value:
                 raise StudyError(f"`{key}` is {given[key]!r}, but the file's place and name say {value!r}.")
-        return experiment(name).parse({**given, **fixed})
+        return experiment(name).parameters.parse({**given, **fixed})
     except UnicodeDecodeError:
         raise StudyError(f"{paths.shown(path)} is not text in UTF-8.") from None
     except StudyError as error:
@@ -104,7 +105,7 @@ def create_local(experiment_name: str, run: str, given: dict[str, Any]) -> tuple
     Raises:
         StudyError: the name is reserved or taken by a different run, or the parameters cannot be.
     """
-    parse = experiment(experiment_name).parse
+    parse = experiment(experiment_name).parameters.parse
     fixed = sorted({"run", "published"} & given.keys())
     if fixed:
         raise StudyError(f"`{fixed[0]}` is no parameter of a new run: NAME names it, and it is local.")
@@ -145,7 +146,7 @@ def _made_with(folder: Path) -> dict[str, Any] | None:
     return made
 
 
-def _yaml(parameters: AccuracyParameters) -> str:
+def _yaml(parameters: RunParameters) -> str:
     """A run file's text: every parameter on a line of its own; JSON values are YAML, too."""
     plain = parameters.plain()
     lines = [f"{name}: {json.dumps(plain[name])}\n" for name in plain if name not in ("run", "published")]

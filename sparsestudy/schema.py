@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,93 +73,123 @@ class Variable:
         return attributes
 
 
-def _label(dim: str, long_name: str, dtype: str = "str", **more: Any) -> Variable:
+@dataclass(frozen=True)
+class Schema:
+    """What the datasets of one experiment hold.
+
+    Args:
+        variables: every variable and coordinate, by name.
+        dims: the dimensions, each with a coordinate of its name.
+        measured: the variable that has values exactly where the status says that a cell ran; its first
+            dimensions are those of the status.
+        may_be_empty: dimensions that may have no label.
+    """
+
+    variables: Mapping[str, Variable]
+    dims: tuple[str, ...]
+    measured: str
+    may_be_empty: tuple[str, ...] = ()
+
+    @property
+    def coordinates(self) -> tuple[str, ...]:
+        """The names of the coordinates, in order."""
+        return tuple(name for name, variable in self.variables.items() if variable.coordinate)
+
+
+def label(dim: str, long_name: str, dtype: str = "str", **more: Any) -> Variable:
+    """A coordinate that names or describes the places along a dimension."""
     fill = "" if dtype == "str" else None
     return Variable((dim,), dtype, long_name, fill=fill, coordinate=True, **more)
 
 
-def _measure(dims: tuple[str, ...], long_name: str, units: str = "1", top: float = 1.0) -> Variable:
+def measure(dims: tuple[str, ...], long_name: str, units: str = "1", top: float = 1.0) -> Variable:
+    """A measured number, at least 0; NaN where there is none."""
     return Variable(dims, "float32", long_name, units, np.float32(np.nan), (0.0, top))
 
 
-def _count(dims: tuple[str, ...], dtype: str, long_name: str) -> Variable:
+def count(dims: tuple[str, ...], dtype: str, long_name: str) -> Variable:
+    """A whole number from 0; -1 where there is none."""
     return Variable(dims, dtype, long_name, fill=np.dtype(dtype).type(-1), bounds=(0, np.iinfo(dtype).max))
 
 
-def _flag(dims: tuple[str, ...], long_name: str, flags: tuple[str, ...], fill: int = -1) -> Variable:
+def flag(dims: tuple[str, ...], long_name: str, flags: tuple[str, ...], fill: int = -1) -> Variable:
+    """One of a few named states."""
     return Variable(dims, "int8", long_name, fill=np.int8(fill), bounds=(0, len(flags) - 1), flags=flags)
 
 
-def _text(dims: tuple[str, ...], long_name: str, dtype: str = "str") -> Variable:
+def text(dims: tuple[str, ...], long_name: str, dtype: str = "str") -> Variable:
+    """A text; empty where there is none."""
     return Variable(dims, dtype, long_name, fill="")
 
 
 SCHEMA: dict[str, Variable] = {
-    "model": _label("model", "model variant"),
-    "model_weights_sha256": _label("model", "sha256 of the weights"),
-    "model_parameters": _label("model", "number of parameters", "int64", bounds=(1, 1e13)),
-    "model_context": _label("model", "trained context in tokens", "int32", bounds=(1, 2**31 - 1)),
-    "model_licence": _label("model", "licence of the weights"),
-    "model_source": _label("model", "where the weights come from"),
-    "model_architecture": _label("model", "architecture of the model"),
-    "method": _label("method", "method variant"),
-    "method_name": _label("method", "name of the method"),
-    "method_phase": _label("method", "phase that is sparse", choices=("none", "prefill", "decode")),
-    "method_tail": _label("method", "how the tail of the prompt runs", choices=("none", "dense", "decode")),
-    "method_role": _label("method", "role in the study", choices=("dense", "control", "oracle", "method")),
-    "method_like": _label("method", "name of the method that a control stands beside"),
-    "method_scope": _label("method", "who chooses on its own"),
-    "method_fields": _label("method", "fields as given, JSON"),
-    "sparsity": _label("sparsity", "nominal sparsity in permille", "int16", bounds=(0, SPARSITY_LIMIT)),
-    "length": _label("length", "nominal prompt length in tokens", "int32", bounds=(1, 2**31 - 1)),
-    "task": _label("task", "task variant"),
-    "task_name": _label("task", "name of the task"),
-    "task_preset": _label("task", "prompt preset"),
-    "task_question": _label("task", "where the question stands", choices=("before", "after", "both")),
-    "task_fields": _label("task", "fields as given, JSON"),
-    "task_chance": _label("task", "score of guessing", "float32", bounds=(0, 1)),
-    "task_binary": _label("task", "whether each score is 0 or 1", "int8", bounds=(0, 1)),
-    "sample": _label("sample", "index of the sample", "int32", bounds=(0, 2**31 - 1)),
-    "evidence": _label("evidence", "index of the piece of evidence", "int16", bounds=(0, 2**15 - 1)),
-    "layer": _label("layer", "index of the layer", "int16", bounds=(0, 2**15 - 1)),
-    "head": _label("head", "index of the query head", "int16", bounds=(0, 2**15 - 1)),
-    "score": _measure(SAMPLE, "score"),
-    "parsed": _flag(SAMPLE, "whether the reply could be parsed", ("unparsed", "parsed")),
-    "finish": _flag(SAMPLE, "why the reply ended", FINISH),
-    "output_tokens": _count(SAMPLE, "int16", "generated tokens"),
-    "reply": _text(SAMPLE, f"beginning of the reply, at most {REPLY_BYTES} bytes", "bytes"),
-    "attended_density": _measure(SAMPLE, "tokens attended / tokens available, sparsified layers"),
-    "kernel_density": _measure(SAMPLE, "pairs computed / causal pairs, sparsified layers", top=np.inf),
-    "model_density": _measure(SAMPLE, "tokens attended / tokens available, all layers"),
-    "byte_density": _measure(SAMPLE, "cache bytes read / bytes of a dense step, decode", top=np.inf),
-    "status": _flag(CELL, "what happened to the cell", STATUS, NOT_RUN),
-    "lowest_density": _measure(CELL, "lowest density that the configuration can reach"),
-    "prefill_seconds": _measure(CELL, "wall time of the prefill, per sample", "s", np.inf),
-    "decode_seconds": _measure(CELL, "wall time of the decode, per sample", "s", np.inf),
-    "selection_seconds": _measure(CELL, "wall time of choosing, part of the above, per sample", "s", np.inf),
-    "head_density": _measure(
+    "model": label("model", "model variant"),
+    "model_weights_sha256": label("model", "sha256 of the weights"),
+    "model_parameters": label("model", "number of parameters", "int64", bounds=(1, 1e13)),
+    "model_context": label("model", "trained context in tokens", "int32", bounds=(1, 2**31 - 1)),
+    "model_licence": label("model", "licence of the weights"),
+    "model_source": label("model", "where the weights come from"),
+    "model_architecture": label("model", "architecture of the model"),
+    "method": label("method", "method variant"),
+    "method_name": label("method", "name of the method"),
+    "method_phase": label("method", "phase that is sparse", choices=("none", "prefill", "decode")),
+    "method_tail": label("method", "how the tail of the prompt runs", choices=("none", "dense", "decode")),
+    "method_role": label("method", "role in the study", choices=("dense", "control", "oracle", "method")),
+    "method_like": label("method", "name of the method that a control stands beside"),
+    "method_scope": label("method", "who chooses on its own"),
+    "method_fields": label("method", "fields as given, JSON"),
+    "sparsity": label("sparsity", "nominal sparsity in permille", "int16", bounds=(0, SPARSITY_LIMIT)),
+    "length": label("length", "nominal prompt length in tokens", "int32", bounds=(1, 2**31 - 1)),
+    "task": label("task", "task variant"),
+    "task_name": label("task", "name of the task"),
+    "task_preset": label("task", "prompt preset"),
+    "task_question": label("task", "where the question stands", choices=("before", "after", "both")),
+    "task_fields": label("task", "fields as given, JSON"),
+    "task_chance": label("task", "score of guessing", "float32", bounds=(0, 1)),
+    "task_binary": label("task", "whether each score is 0 or 1", "int8", bounds=(0, 1)),
+    "sample": label("sample", "index of the sample", "int32", bounds=(0, 2**31 - 1)),
+    "evidence": label("evidence", "index of the piece of evidence", "int16", bounds=(0, 2**15 - 1)),
+    "layer": label("layer", "index of the layer", "int16", bounds=(0, 2**15 - 1)),
+    "head": label("head", "index of the query head", "int16", bounds=(0, 2**15 - 1)),
+    "score": measure(SAMPLE, "score"),
+    "parsed": flag(SAMPLE, "whether the reply could be parsed", ("unparsed", "parsed")),
+    "finish": flag(SAMPLE, "why the reply ended", FINISH),
+    "output_tokens": count(SAMPLE, "int16", "generated tokens"),
+    "reply": text(SAMPLE, f"beginning of the reply, at most {REPLY_BYTES} bytes", "bytes"),
+    "attended_density": measure(SAMPLE, "tokens attended / tokens available, sparsified layers"),
+    "kernel_density": measure(SAMPLE, "pairs computed / causal pairs, sparsified layers", top=np.inf),
+    "model_density": measure(SAMPLE, "tokens attended / tokens available, all layers"),
+    "byte_density": measure(SAMPLE, "cache bytes read / bytes of a dense step, decode", top=np.inf),
+    "status": flag(CELL, "what happened to the cell", STATUS, NOT_RUN),
+    "lowest_density": measure(CELL, "lowest density that the configuration can reach"),
+    "prefill_seconds": measure(CELL, "wall time of the prefill, per sample", "s", np.inf),
+    "decode_seconds": measure(CELL, "wall time of the decode, per sample", "s", np.inf),
+    "selection_seconds": measure(CELL, "wall time of choosing, part of the above, per sample", "s", np.inf),
+    "head_density": measure(
         (*CELL, "layer", "head"),
         "attended density by layer and head, mean over samples; empty: not sparsified",
     ),
-    "notes": _text(CELL, "what the method noted, mean over layers, heads and samples, JSON"),
-    "calibrated_density": _measure(
+    "notes": text(CELL, "what the method noted, mean over layers, heads and samples, JSON"),
+    "calibrated_density": measure(
         ("model", "method", "sparsity", "length"), "attended density over the calibration prompts"
     ),
-    "hyperparameters": _text(("model", "method", "sparsity", "length"), "all hyperparameters, JSON"),
-    "prompt_tokens": _count(("model", "length", "task", "sample"), "int32", "tokens of the prompt"),
-    "prompt_id": _text(("model", "length", "task", "sample"), "hash of the prompt", "bytes"),
-    "evidence_start": _count(
+    "hyperparameters": text(("model", "method", "sparsity", "length"), "all hyperparameters, JSON"),
+    "prompt_tokens": count(("model", "length", "task", "sample"), "int32", "tokens of the prompt"),
+    "prompt_id": text(("model", "length", "task", "sample"), "hash of the prompt", "bytes"),
+    "evidence_start": count(
         ("model", "length", "task", "sample", "evidence"), "int32", "first token of the evidence"
     ),
-    "evidence_stop": _count(
+    "evidence_stop": count(
         ("model", "length", "task", "sample", "evidence"), "int32", "token after the evidence"
     ),
-    "backend": _text(("model", "method", "length"), "code that computed the attention"),
-    "dtype": _text(PLACE, "floating point type of weights and activations"),
-    "device": _text(PLACE, "device that computed"),
-    "commit": _text(PLACE, "commit of the code"),
-    "versions": _text(PLACE, "versions of the software, JSON"),
-    "key": _text(PLACE, "what decides whether this part is up to date, JSON"),
+    "backend": text(("model", "method", "length"), "code that computed the attention"),
+    "dtype": text(PLACE, "floating point type of weights and activations"),
+    "device": text(PLACE, "device that computed"),
+    "commit": text(PLACE, "commit of the code"),
+    "versions": text(PLACE, "versions of the software, JSON"),
+    "key": text(PLACE, "what decides whether this part is up to date, JSON"),
 }
 
 COORDINATES = tuple(name for name, variable in SCHEMA.items() if variable.coordinate)
+# A run may ask for nothing that has evidence, or be older than the diagnostics by layer and head.
+ACCURACY = Schema(SCHEMA, DIMS, "score", ("evidence", "layer", "head"))

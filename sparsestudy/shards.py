@@ -6,17 +6,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Generic
+
+from typing_extensions import TypeVar
 
 from sparsestudy import paths
 from sparsestudy.errors import StudyError
 
 if TYPE_CHECKING:
-    from sparsestudy.parameters import AccuracyParameters
+    from sparsestudy.parameters import RunParameters
+
+P = TypeVar("P", bound="RunParameters", default=Any)
 
 
 @dataclass(frozen=True, eq=False)
-class Shard:
+class Shard(Generic[P]):
     """One model at one length of one run.
 
     Args:
@@ -25,12 +29,12 @@ class Shard:
         length: one of its lengths, in tokens.
     """
 
-    run: AccuracyParameters
+    run: P
     model: str
     length: int
 
     @property
-    def parameters(self) -> AccuracyParameters:
+    def parameters(self) -> P:
         """The run's parameters, narrowed to this model and this length."""
         return self.run.model_copy(update={"models": [self.model], "lengths": [self.length]})
 

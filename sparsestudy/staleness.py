@@ -34,7 +34,9 @@ OUTSIDE = frozenset(
         ".parameters",
         ".specs",
         ".shards",
+        ".experiments",
         ".schema",
+        ".mask_schema",
         ".dataset",
         ".merging",
         ".opening",
@@ -45,8 +47,6 @@ OUTSIDE = frozenset(
         ".models",
     )
 )
-# Parameters that decide the numbers of a shard; the others say where and how it runs.
-DECISIVE = ("methods", "sparsities", "tasks", "samples", "seed", "dtype", "batch_tokens")
 
 
 def _hash(text: str) -> str:
@@ -59,21 +59,23 @@ def shard_key(shard: Shard) -> dict[str, str]:
     Raises:
         StudyError: the model, a method or a task is not registered.
     """
+    from sparsestudy.experiments import experiment
     from sparsestudy.methods import METHODS
     from sparsestudy.models import weights_sha256
     from sparsestudy.tasks import TASKS
 
     run = shard.run
+    kind = experiment(run.experiment)
     plain = run.plain()
-    decisive = {name: plain[name] for name in DECISIVE} | {"model": shard.model, "length": shard.length}
+    decisive = {name: plain[name] for name in kind.decisive} | {"model": shard.model, "length": shard.length}
     key = {
         "parameters": _hash(json.dumps(decisive, sort_keys=True)),
         "weights": weights_sha256(shard.model),
-        "code:evaluate": code_hash(f"{PACKAGE}.evaluate"),
+        f"code:{kind.entry.rpartition('.')[2]}": code_hash(kind.entry),
     }
     for spec in run.methods:
         key |= {f"code:{name}": code_hash(METHODS.module(name)) for name in named(spec.name, spec.fields)}
-    key |= {f"code:{spec.name}": code_hash(TASKS.module(spec.name)) for spec in run.tasks}
+    key |= {f"code:{spec.name}": code_hash(TASKS.module(spec.name)) for spec in run.task_specs()}
     return key
 
 

@@ -9,36 +9,39 @@ import numpy as np
 import xarray as xr
 
 from sparsestudy.errors import StudyError
+from sparsestudy.experiments import schema_of
 from sparsestudy.schema import (
     ATTRIBUTES,
-    COORDINATES,
-    DIMS,
     FELL_BACK_DENSE,
     OK,
     REPLY_BYTES,
-    SCHEMA,
     SCHEMA_VERSION,
     UNREACHABLE,
+    Schema,
     Variable,
 )
 
-# A run may ask for nothing that has evidence, or be older than the diagnostics by layer and head.
-MAY_BE_EMPTY = ("evidence", "layer", "head")
 # Measurements are stored in single precision, where a sum of shares may end a little above 1.
 _ROUNDING = 1e-5
 
 
-def tidy(dataset: xr.Dataset) -> xr.Dataset:
+def tidy(dataset: xr.Dataset, schema: Schema | None = None) -> xr.Dataset:
     """The same data in the schema's form: order, types where nothing is lost, attributes, text as objects.
 
     Variables that the schema does not know are kept, so that :func:`validate` can name them.
+
+    Args:
+        dataset: the data.
+        schema: for data that does not say yet of which experiment it is; else that experiment's is taken.
     """
+    schema = schema or schema_of(dataset)
+    known_variables = schema.variables
     variables: dict[str, Any] = {}
-    for name in [*SCHEMA, *(str(name) for name in dataset.variables if name not in SCHEMA)]:
+    for name in [*known_variables, *(str(n) for n in dataset.variables if n not in known_variables)]:
         if name not in dataset.variables:
             continue
         variable = dataset.variables[name]
-        expected = SCHEMA.get(name)
+        expected = known_variables.get(name)
         if expected is None:
             variables[name] = variable
             continue
@@ -48,7 +51,7 @@ def tidy(dataset: xr.Dataset) -> xr.Dataset:
         elif not expected.is_text and values.dtype.kind in "biuf":
             values = _cast(values, np.dtype(expected.dtype))
         variables[name] = xr.Variable(variable.dims, values, expected.attributes())
-    coordinates = {name: variables.pop(name) for name in COORDINATES if name in variables}
+    coordinates = {name: variables.pop(name) for name in schema.coordinates if name in variables}
     known = [name for name in ATTRIBUTES if name in dataset.attrs]
     attributes = {
         name: value.item() if isinstance(value := dataset.attrs[name], np.generic) else value
@@ -74,17 +77,18 @@ def validate(dataset: xr.Dataset) -> None:
     Raises:
         StudyError: a variable or attribute is missing, unknown, or holds what the schema excludes.
     """
-    for name in SCHEMA:
+    schema = schema_of(dataset)
+    for name in schema.variables:
         if name not in dataset.variables:
             raise StudyError(f"the variable '{name}' is missing.")
-    unknown = [str(name) for name in dataset.variables if name not in SCHEMA]
+    unknown = [str(name) for name in dataset.variables if name not in schema.variables]
     if unknown:
         raise StudyError(f"the variable '{unknown[0]}' is unknown to the schema.")
-    for name, expected in SCHEMA.items():
+    for name, expected in schema.variables.items():
         _check_variable(name, expected, dataset.variables[name])
-    for dim in DIMS:
-        _check_index(dim, dataset.variables[dim].values)
-    _check_cells(dataset)
+    for dim in schema.dims:
+        _check_index(dim, dataset.variables[dim].values, dim in schema.may_be_empty)
+    _check_cells(dataset, schema.measured)
     _check_attributes(dataset.attrs)
 
 
@@ -131,9 +135,9 @@ def _check_text(name: str, expected: Variable, values: np.ndarray[Any, Any]) -> 
             )
 
 
-def _check_index(dim: str, values: np.ndarray[Any, Any]) -> None:
+def _check_index(dim: str, values: np.ndarray[Any, Any], may_be_empty: bool) -> None:
     items = values.tolist()
-    if not items and dim not in MAY_BE_EMPTY:
+    if not items and not may_be_empty:
         raise StudyError(f"the dimension '{dim}' is empty.")
     if len(set(items)) != len(items):
         raise StudyError(f"the coordinate '{dim}' names something twice.")
@@ -141,14 +145,14 @@ def _check_index(dim: str, values: np.ndarray[Any, Any]) -> None:
         raise StudyError(f"the coordinate '{dim}' is not in rising order.")
 
 
-def _check_cells(dataset: xr.Dataset) -> None:
+def _check_cells(dataset: xr.Dataset, measured: str) -> None:
     status = dataset.variables["status"].values
-    ran = np.isin(status, (OK, FELL_BACK_DENSE))[..., None]
-    scored = np.isfinite(dataset.variables["score"].values)
-    if (scored & ~ran).any():
-        raise StudyError("the variable 'score' has a value where the status says that nothing ran.")
-    if (ran & ~scored.any(axis=-1, keepdims=True)).any():
-        raise StudyError("the variable 'score' is empty where the status says that the cell ran.")
+    ran = np.isin(status, (OK, FELL_BACK_DENSE))
+    has_value = np.isfinite(dataset.variables[measured].values).reshape(*status.shape, -1).any(axis=-1)
+    if (has_value & ~ran).any():
+        raise StudyError(f"the variable '{measured}' has a value where the status says that nothing ran.")
+    if (ran & ~has_value).any():
+        raise StudyError(f"the variable '{measured}' is empty where the status says that the cell ran.")
     lowest = np.isfinite(dataset.variables["lowest_density"].values)
     if (lowest & (status != UNREACHABLE)).any():
         raise StudyError("the variable 'lowest_density' has a value where the status is not unreachable.")

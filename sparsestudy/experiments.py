@@ -1,0 +1,74 @@
+"""The experiments: what each is told, what its datasets hold, and whose code decides its numbers.
+
+A new experiment is a notebook, a parameter model, a schema and one entry here. Imports no torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sparsestudy.errors import StudyError
+from sparsestudy.mask_schema import MASKS
+from sparsestudy.parameters import AccuracyParameters, MaskParameters, RunParameters
+from sparsestudy.schema import ACCURACY, Schema
+from sparsestudy.specs import nearest
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One experiment.
+
+    Args:
+        parameters: the model of its parameters, which names it.
+        schema: what its datasets hold.
+        entry: the module that computes them; its code is part of what makes a dataset stale.
+        decisive: parameters that decide the numbers of a shard; the others say where and how it runs.
+    """
+
+    parameters: type[RunParameters]
+    schema: Schema
+    entry: str
+    decisive: tuple[str, ...]
+
+
+EXPERIMENTS: dict[str, Experiment] = {
+    "accuracy": Experiment(
+        AccuracyParameters,
+        ACCURACY,
+        "sparsestudy.evaluate",
+        ("methods", "sparsities", "tasks", "samples", "seed", "dtype", "batch_tokens"),
+    ),
+    "masks": Experiment(
+        MaskParameters,
+        MASKS,
+        "sparsestudy.masks",
+        ("methods", "sparsities", "task", "layers", "heads", "cells", "seed", "dtype"),
+    ),
+}
+
+
+def experiment(name: str) -> Experiment:
+    """An experiment by its name.
+
+    Raises:
+        StudyError: there is no such experiment.
+    """
+    if name not in EXPERIMENTS:
+        known = list(EXPERIMENTS)
+        raise StudyError(
+            f"There is no experiment '{name}'; choose one of {', '.join(known)}.{nearest(name, known)}"
+        )
+    return EXPERIMENTS[name]
+
+
+def schema_of(dataset: xr.Dataset) -> Schema:
+    """The schema that a dataset keeps to by its attribute ``experiment``; accuracy's where it names none.
+
+    Raises:
+        StudyError: it names an experiment that there is not.
+    """
+    return experiment(str(dataset.attrs.get("experiment", "accuracy"))).schema
