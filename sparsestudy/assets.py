@@ -27,6 +27,11 @@ COLUMNS = (
     "length",
     "sparsity",
     "achieved",
+    "smallest",
+    "lower_quartile",
+    "median",
+    "upper_quartile",
+    "largest",
     "n",
     "score",
     "score_low",
@@ -63,6 +68,12 @@ COLUMNS = (
     "state",
     "lowest_density",
     "note",
+    "hyperparameters",
+    "layer",
+    "head",
+    "row",
+    "column",
+    "share",
 )
 
 

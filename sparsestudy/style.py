@@ -36,6 +36,8 @@ _SLOTS = (
     ("#11768a", "#62cfe0", "h"),
     ("#4f5d2f", "#b9cf86", "*"),
 )
+ATTENDED = "#3a8fd0"
+"""Attended pairs: stands out on a light and on a dark page alike."""
 RECOLOUR = {**_DARK, LOCAL: "#f59ac0", **{light: dark for light, dark, _ in _SLOTS}}
 _HEX = re.compile("|".join(RECOLOUR))
 TICKS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998)
@@ -88,6 +90,13 @@ def looks(names: list[str], roles: list[str], variants: list[str]) -> dict[str, 
         taken.add((colour, marker))
         chosen[variant] = Look(colour, marker, "-" if role == "method" else "--", role == "method")
     return chosen
+
+
+def turns(count: int) -> list[tuple[str, str]]:
+    """Colour and marker for each of a few values of one quantity, such as the sparsities of a figure."""
+    return [
+        (colour, marker) for colour, _, marker in (_SLOTS[1 + i % (len(_SLOTS) - 1)] for i in range(count))
+    ]
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from conftest import chromium
 pytestmark = pytest.mark.browser
 
 HTML = Path(os.environ.get("SPARSESTUDY_HTML", Path(__file__).resolve().parents[1] / "book/_build/html"))
-PAGES = ("index", "accuracy", "compare", "your-runs", "rerun", "environment")
+PAGES = ("index", "accuracy", "methods", "compare", "your-runs", "rerun", "environment")
 SCREENS = [(1280, "light"), (1280, "dark"), (375, "light"), (375, "dark")]
 WORD = "sparsity"
 

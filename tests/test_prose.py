@@ -20,7 +20,8 @@ from sparsestudy.view import Run
 
 ROOT = Path(__file__).resolve().parents[1]
 # Modules whose text reaches the pages; examples.py is left out, since it writes commands to paste.
-WRITERS = ("findings", "words", "blocks", "report", "listings", "figures", "panels", "dots", "tables")
+MASKS = ("mask_blocks", "mask_words", "mask_figures", "mask_tables")
+WRITERS = ("findings", "words", "blocks", "report", "listings", "figures", "panels", "dots", "tables", *MASKS)
 COUNTING = (
     r"(one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|forty|fifty|sixty|seventy|eighty|"
     r"ninety|hundred|thousand|half|third|quarter)s?"

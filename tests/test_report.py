@@ -11,16 +11,32 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import xarray as xr
 import yaml
 from pages import BOOK, code_cells
 from pages import PAGES as SOURCES
 from synthetic import write_run
+from synthetic_masks import write_masks
 
-from sparsestudy import assets, examples, listings, parameters, paths, report, runfiles, site
+from sparsestudy import (
+    assets,
+    examples,
+    listings,
+    mask_blocks,
+    mask_tables,
+    mask_words,
+    parameters,
+    paths,
+    report,
+    runfiles,
+    site,
+)
 from sparsestudy.commands.run import SKIPPED
+from sparsestudy.definitions import definition
 from sparsestudy.errors import StudyError
+from sparsestudy.methods import METHODS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [page.stem for page in SOURCES]
@@ -99,7 +115,7 @@ def run_page(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.mark.parametrize("page", PAGES)
 def test_pages_run_without_any_data(run_page: Any, page: str) -> None:
     shown = run_page(page)
-    if page in ("index", "accuracy", "compare", "environment"):
+    if page in ("index", "accuracy", "methods", "compare", "environment"):
         assert "No published run" in shown.text
         assert "git restore" in shown.text
     if page == "compare":
@@ -113,12 +129,20 @@ def test_pages_run_with_published_and_local_data(run_page: Any, page: str) -> No
     write_run(STUDY)
     write_run({**STUDY, "run": "smoke", "published": False, "samples": 4})
     write_run({**STUDY, "run": "mine", "published": False, "lengths": [1024], "methods": ["quest"]})
+    write_masks()
     shown = run_page(page)
     text = shown.text + "".join(shown.glued.values())
     if page in ("index", "accuracy"):
         assert "n = 60" in text
         assert "mine" not in text
         assert report.published()[0].hash in text
+    if page == "methods":
+        assert "one prompt of the task needle" in mask_blocks.scene(report.published("masks"))
+        assert text.count('id="figure-mask-') == len(METHODS)  # dense has none, random two
+        assert text.count('id="figure-spread-') == 1
+        assert "unreachable: at most 80" in text
+        assert report.published("masks")[0].hash in text
+        assert all(len(alt) > 80 for alt in re.findall(r'alt="([^"]*)"', text))
     if page == "compare":
         assert "smoke" in text
         assert "the same" in text
@@ -131,6 +155,29 @@ def test_pages_run_with_published_and_local_data(run_page: Any, page: str) -> No
             assert f"Run `{run}`" in text
         for file in re.findall(r'href="(runs/[^"]+)"', text):
             assert (assets.generated() / file).is_file()
+
+
+def test_every_method_has_a_section_on_its_page() -> None:
+    text = (BOOK / "methods.md").read_text(encoding="utf-8")
+    for name in METHODS:
+        assert f'mask_blocks.defined("{name}")' in text
+        assert f'mask_blocks.chosen(runs, "{name}")' in text
+        parts = definition(name)
+        assert parts["summary"].endswith(".")
+        assert {"Idea", "Source"} <= set(parts)
+
+
+def test_a_changed_mask_changes_the_words_about_it(checkout: Path) -> None:
+    write_masks(lengths=[1024], methods=["block_sparse"])
+    data = report.published("masks")[0].data
+    drawn = mask_tables.drawing(data, "smollm2-135m-q4_1", "block_sparse")
+    assert drawn is not None
+    before = mask_words.picture_caption(drawn), mask_words.picture_alt(drawn)
+    data["share"].values[:, :, -1] = np.where(np.isfinite(data["share"].values[:, :, -1]), 1.0, np.nan)
+    after = mask_words.picture_caption(drawn), mask_words.picture_alt(drawn)
+    assert before[0] != after[0]
+    assert before[1] != after[1]
+    assert "100" in after[1]
 
 
 def test_a_skipped_smoke_run_says_why(run_page: Any) -> None:
@@ -295,6 +342,7 @@ def test_the_report_builds_without_torch_and_stays_small(
         {**STUDY, "lengths": [512, 1024], "tasks": ["needle", {"name": "needle", "needles": 4, "queries": 4}]}
     )
     write_run({**STUDY, "run": "smoke", "published": False, "samples": 4})
+    write_masks()
     index = _built(checkout, monkeypatch)
     html = index.parent
     assert site.size(html) < 25e6
