@@ -70,12 +70,12 @@ def _mask(axes: Axes, share: Any, drawing: Drawing) -> None:
     corners = [(0, 0), (0, height), (width, height)]
     if drawing.kind != "prefill":
         corners.append((width, 0))
-    axes.fill(*zip(*corners, strict=True), color=style.GRID, linewidth=0)
+    axes.fill(*zip(*corners, strict=True), color=style.GRID, linewidth=0, zorder=0)
     # A colour for light and dark pages alike: pictures inside an SVG are not recoloured.
     image = np.empty((rows, columns, 4))
     image[..., :3] = to_rgb(style.ATTENDED)
     image[..., 3] = np.nan_to_num(share)
-    axes.imshow(image, extent=(0, width, height, 0), aspect="auto", interpolation="nearest")
+    axes.imshow(image, extent=(0, width, height, 0), aspect="auto", interpolation="nearest", zorder=1)
     for start, stop in drawing.evidence:
         middle = (start + stop) / 2
         axes.axvline(middle, color=style.TEXT, linewidth=0.7, linestyle=(0, (3, 2)))
