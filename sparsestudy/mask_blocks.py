@@ -17,8 +17,9 @@ def defined(name: str) -> None:
     parts = definition(name)
     markdown(f"{parts['summary']} {_capital(parts.get('Idea', ''))}")
     for section in ("Source", "Deviations"):
-        if section in parts:
-            markdown(f"*{section}.* {_capital(parts[section])}")
+        text = parts.get(section, "").removeprefix("none.").strip()
+        if text:
+            markdown(f"*{section}.* {_capital(text)}")
 
 
 def _capital(text: str) -> str:
@@ -93,7 +94,9 @@ def budgets(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
 
 
 def _value(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value).replace("_", " ") or words.DASH
+    if isinstance(value, bool) or value is None or value == "":
+        return words.DASH if not isinstance(value, bool) else "yes" if value else "no"
+    return f"{value:.3g}" if isinstance(value, float) else str(value).replace("_", " ")
 
 
 def _note(row: dict[str, Any]) -> str:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from sparsestudy.parameters import MaskParameters
-    from sparsestudy.shards import Shard
+    from sparsestudy.shards import ShardOf
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Scene:
         prefilled: the dense prefills so far, by what happens to the tail.
     """
 
-    shard: Shard[MaskParameters]
+    shard: ShardOf[MaskParameters]
     model: Any
     prompt: Prompt
     limit: int
@@ -82,7 +82,7 @@ class Scene:
         return Grid(first, steps, first + steps, cells)
 
 
-def capture(shard: Shard[MaskParameters], model: Any, tokenizer: Any) -> xr.Dataset:
+def capture(shard: ShardOf[MaskParameters], model: Any, tokenizer: Any) -> xr.Dataset:
     """Run every method at every sparsity on one prompt; the dataset, see :mod:`sparsestudy.mask_schema`.
 
     Args:
@@ -119,7 +119,7 @@ def _check(asked: list[int], there: int, noun: str, model: str) -> None:
         raise StudyError(f"There is no {noun} {asked[-1]} in {model}; choose among 0 to {there - 1}.")
 
 
-def _coordinates(shard: Shard[MaskParameters], config: Any, coded: Encoded) -> dict[str, Any]:
+def _coordinates(shard: ShardOf[MaskParameters], config: Any, coded: Encoded) -> dict[str, Any]:
     run = shard.run
     return {
         **model_labels(shard.model),

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from sparsestudy.errors import StudyError
-from sparsestudy.shards import Shard
+from sparsestudy.shards import ShardOf
 from sparsestudy.specs import MethodSpec, TaskSpec, nearest
 
 DEFAULT_METHODS = ("dense", "window", "block_sparse", "quest")
@@ -159,9 +159,9 @@ class RunParameters(BaseModel):
         """The tasks whose prompts the run reads."""
         raise NotImplementedError
 
-    def shards(self) -> list[Shard[Self]]:
+    def shards(self) -> list[ShardOf[Self]]:
         """One shard for each model and length, which is one dataset file."""
-        return [Shard(self, model, length) for model in self.models for length in self.lengths]
+        return [ShardOf(self, model, length) for model in self.models for length in self.lengths]
 
     def check_fields(self) -> None:
         """Check every given field against the class that takes it; imports those classes, so torch.

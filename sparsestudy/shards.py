@@ -6,9 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic
-
-from typing_extensions import TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from sparsestudy import paths
 from sparsestudy.errors import StudyError
@@ -16,11 +14,11 @@ from sparsestudy.errors import StudyError
 if TYPE_CHECKING:
     from sparsestudy.parameters import RunParameters
 
-P = TypeVar("P", bound="RunParameters", default=Any)
+P = TypeVar("P", bound="RunParameters")
 
 
 @dataclass(frozen=True, eq=False)
-class Shard(Generic[P]):
+class ShardOf(Generic[P]):
     """One model at one length of one run.
 
     Args:
@@ -92,3 +90,7 @@ class Shard(Generic[P]):
         # A published and a local run of one name must not share their unfinished work.
         name = f"published-{run.run}" if run.published else run.run
         return paths.scratch(kind) / run.experiment / name / self.name
+
+
+Shard = ShardOf[Any]
+"""A shard of whichever experiment."""

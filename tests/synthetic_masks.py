@@ -14,7 +14,7 @@ from sparsestudy.mask_schema import MASKS
 from sparsestudy.methods import METHODS
 from sparsestudy.models import REGISTRY
 from sparsestudy.parameters import MaskParameters
-from sparsestudy.shards import Shard
+from sparsestudy.shards import ShardOf
 
 EVICT = ("snapkv", "ada_snapkv")
 CELLS = 16
@@ -30,7 +30,7 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
-def write_masks(**changes: Any) -> list[Shard[MaskParameters]]:
+def write_masks(**changes: Any) -> list[ShardOf[MaskParameters]]:
     """Save the shards of :data:`DEFAULTS` with changes where they belong."""
     shards = MaskParameters.parse(DEFAULTS | changes).shards()
     for shard in shards:
@@ -38,7 +38,7 @@ def write_masks(**changes: Any) -> list[Shard[MaskParameters]]:
     return shards
 
 
-def synthetic_masks(shard: Shard[MaskParameters], current: bool = False) -> xr.Dataset:
+def synthetic_masks(shard: ShardOf[MaskParameters], current: bool = False) -> xr.Dataset:
     """One valid shard: uniform choices of the asked density, 900 out of reach at the shortest length."""
     run, entry = shard.run, REGISTRY[shard.model]
     names = [spec.name for spec in run.methods]
