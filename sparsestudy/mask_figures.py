@@ -83,7 +83,7 @@ def _mask(axes: Axes, share: Any, drawing: Drawing) -> None:
             [middle], [1.0], marker="v", color=style.TEXT, clip_on=False, transform=axes.get_xaxis_transform()
         )
     axes.grid(visible=False)
-    axes.locator_params(nbins=4)
+    axes.locator_params(nbins=4, prune="upper")  # the last label would meet the next panel
     if drawing.kind == "kept":
         axes.set_yticks([])
 
