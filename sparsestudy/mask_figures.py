@@ -83,9 +83,12 @@ def _mask(axes: Axes, share: Any, drawing: Drawing) -> None:
             [middle], [1.0], marker="v", color=style.TEXT, clip_on=False, transform=axes.get_xaxis_transform()
         )
     axes.grid(visible=False)
-    axes.locator_params(nbins=4, prune="upper")  # the last label would meet the next panel
+    # The last label would meet the first one of the next panel.
+    axes.locator_params(axis="x", nbins=4, prune="upper")
     if drawing.kind == "kept":
         axes.set_yticks([])
+    else:
+        axes.locator_params(axis="y", nbins=4)
 
 
 def spread(rows: pd.DataFrame, *, narrow: bool = False) -> Picture:
