@@ -90,7 +90,7 @@ def remedy(plan: ShardPlan, whole_run: bool = False) -> str:
         return "nothing overwrites it by itself"
     if not run.published:
         return "`make book` makes it"
-    again = f"`make results NAME={run.run}` makes it again"
+    again = f"`make results EXPERIMENT={run.experiment} NAME={run.run}` makes it again"
     if plan.state == "stale":
         return f"its pages say so; {again}"
     return f"`git restore {paths.shown(path.parent if whole_run else path)}` brings it back, or {again}"

@@ -79,7 +79,7 @@ def test_stale_code_is_explained_and_a_published_run_only_reported(checkout: Pat
     lines = "\n".join(plan.report())
     assert "published accuracy/public: 2 stale" in lines
     assert "the code of quest changed" in lines
-    assert "make results NAME=public" in lines
+    assert "make results EXPERIMENT=accuracy NAME=public" in lines
 
 
 def test_a_missing_published_dataset_says_how_to_restore_it(

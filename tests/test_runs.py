@@ -140,7 +140,7 @@ def test_a_missing_published_dataset_is_never_made_by_itself(checkout: Path) -> 
     status, output = run("run", "--missing-local")
     assert status == 0
     assert "git restore results/accuracy/public" in output
-    assert "make results NAME=public" in output
+    assert "make results EXPERIMENT=accuracy NAME=public" in output
     assert not any(shard.path.exists() for shard in shards)
 
 
