@@ -349,3 +349,16 @@ def test_without_the_question_in_view_it_does_not_matter(name: str) -> None:
 def test_impossible_hyperparameters_are_one_sentence(name: str, fields: dict[str, Any], word: str) -> None:
     with pytest.raises(StudyError, match=word):
         METHODS[name](**fields)
+
+
+@pytest.mark.parametrize("name", ["snapkv", "ada_snapkv"])
+def test_pooling_leaves_out_the_window_that_was_looked_at(name: str) -> None:
+    """The window ends where the question begins, so nothing from its first column on is pooled."""
+    method = METHODS[name](aware=False, pool_window=False, window=16, kernel=5)
+    q, k, _ = tensors(200)
+    around = context([200], k)
+    (scores,) = method.importance(q, k, around)
+    first = int(around.question) - method.window
+    assert first < 200 - method.window
+    assert (scores[..., first + 2 :] == 0).all()
+    assert (scores[..., : first - 2] > 0).all()
