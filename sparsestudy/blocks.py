@@ -5,7 +5,19 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from sparsestudy import assets, figures, findings, listings, paths, plan, report, runfiles, tables, words
+from sparsestudy import (
+    assets,
+    comparison_words,
+    figures,
+    findings,
+    listings,
+    paths,
+    plan,
+    report,
+    runfiles,
+    tables,
+    words,
+)
 from sparsestudy.commands.run import SKIPPED
 from sparsestudy.compare import beside, matched
 from sparsestudy.errors import StudyError
@@ -44,7 +56,7 @@ def compare(run: Run, published: list[Run]) -> None:
     table = beside(run, published)
     places = words.listed(sorted({str(value) for value in run.data["device"].values.ravel() if value}))
     counts = words.samples_of(run.table)
-    markdown(f"**Run `{run.name}`**, this machine ({places}), {counts}. {words.verdicts(table)}")
+    markdown(f"**Run `{run.name}`**, this machine ({places}), {counts}. {comparison_words.verdicts(table)}")
     if len(matched(table)):
         html(assets.figure(figures.beside, assets.slug("beside", run.name), table))
         show_table(*listings.comparison(table), data=table, name=f"beside-{run.name}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparsestudy import dataset as ds
-from sparsestudy.models import REGISTRY
+from sparsestudy.labels import method_labels, model_labels
 from sparsestudy.schema import FINISH, STATUS
 from sparsestudy.seeds import short_hash
 
@@ -114,28 +114,10 @@ def _prompts(data: xr.Dataset, work: Work) -> None:
 
 def _coordinates(work: Work, config: Any) -> dict[str, Any]:
     run, shard = work.shard.run, work.shard
-    entry = REGISTRY[shard.model]
-    methods = [spec.build() for spec in run.methods]
     evidence = max(len(case.encoded.evidence) for cases in work.cases for case in cases)
     return {
-        "model": [shard.model],
-        "model_weights_sha256": [entry.weights_sha256()],
-        "model_parameters": [entry.parameters],
-        "model_context": [entry.context],
-        "model_licence": [entry.licence],
-        "model_source": [entry.provenance],
-        "model_architecture": [entry.architecture],
-        "method": [spec.label for spec in run.methods],
-        "method_name": [spec.name for spec in run.methods],
-        "method_phase": [method.phase for method in methods],
-        "method_tail": [
-            spec.tail if method.phase == "decode" else "none"
-            for spec, method in zip(run.methods, methods, strict=True)
-        ],
-        "method_role": [method.role for method in methods],
-        "method_scope": [method.scope for method in methods],
-        "method_like": [getattr(method, "like", "") for method in methods],
-        "method_fields": [json.dumps(spec.fields, sort_keys=True) for spec in run.methods],
+        **model_labels(shard.model),
+        **method_labels(run),
         "sparsity": run.sparsities,
         "length": [shard.length],
         "task": [spec.label for spec in run.tasks],

@@ -6,12 +6,10 @@ tokens, so that the positions of new ones are right.
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import Tensor
 
-from sparsestudy.cache import RESERVE, PageBounds, StudyLayer, grown
+from sparsestudy.cache import PageBounds, StudyLayer
 from sparsestudy.errors import StudyError
 
 
@@ -72,16 +70,6 @@ class EvictedLayer(StudyLayer):
     def reset(self) -> None:
         """Forget every token, the evicted ones included, and take a whole sequence again."""
         raise StudyError("A cache whose tokens were evicted cannot be reset; make a new one.")
-
-    def fork(self) -> EvictedLayer:
-        """An independent copy; the kept tokens are shared."""
-        twin = copy.copy(self)
-        if self._buffers is not None:
-            keys, values = self._buffers
-            room = self._used + RESERVE
-            twin._buffers = grown(keys, self._used, room), grown(values, self._used, room)
-            twin.keys, twin.values = (buffer[:, :, : self._used] for buffer in twin._buffers)
-        return twin
 
     def page_bounds(self, page_size: int) -> PageBounds:
         """Not supported.

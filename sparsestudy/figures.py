@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import xarray as xr
 
-from sparsestudy import dots, panels, tables, words
+from sparsestudy import comparison_words, dots, panels, tables, words
 from sparsestudy.errors import StudyError
 
 if TYPE_CHECKING:
@@ -92,4 +92,5 @@ def beside(table: pd.DataFrame, *, narrow: bool = False) -> Picture:
         narrow: for a phone.
     """
     rows = table[table["change"].notna()].reset_index(drop=True)
-    return Picture(dots.draw(rows, narrow), rows, words.beside_alt(table), words.beside_caption(table))
+    alt, caption = comparison_words.beside_alt(table), comparison_words.beside_caption(table)
+    return Picture(dots.draw(rows, narrow), rows, alt, caption)

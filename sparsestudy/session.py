@@ -100,10 +100,14 @@ class Session:
 
 
 def salted(tokens: Tensor | None, lengths: Tensor) -> Tensor:
-    """A number for each row that depends on its last token and its length alone, int64 ``(batch,)``.
+    """A number for each row that depends on its tokens in this pass and its length, int64 ``(batch,)``.
 
-    The last token of a prompt is often the same; prompts of one length then share their random draws, as far
-    as they have the same sum of tokens, which is mixed in. Padding has the id 0 here, whatever it is.
+    The sum of the token ids, each times its place counted from the end, and the length; padding counts for
+    nothing. Two prompts may share it by accident, and then their random draws; nothing else depends on it.
+
+    Args:
+        tokens: input ids ``(batch, slots)``, padded on the left; None where embeddings were given.
+        lengths: real tokens of each row, int ``(batch,)``.
     """
     if tokens is None:
         return lengths.long()

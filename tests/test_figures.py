@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 from synthetic import synthetic_run
 
-from sparsestudy import cells, compare, figures, schema, style, tables, words
+from sparsestudy import cells, compare, comparison_words, figures, schema, style, tables, words
 from sparsestudy.errors import StudyError
 from sparsestudy.view import Run
 
@@ -202,7 +202,7 @@ def test_cells_of_other_weights_are_not_the_same_cells() -> None:
     table = compare.beside(Run("mine", mine), [Run("study", synthetic_run(SMALL))])
     assert set(table["verdict"]) == {compare.ALONE}
     assert compare.matched(table).empty
-    assert words.verdicts(table) == "No cell of this run was also published."
+    assert comparison_words.verdicts(table) == "No cell of this run was also published."
 
 
 BESIDE = [

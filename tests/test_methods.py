@@ -14,6 +14,7 @@ from shapes import EDGES, context, measure, tensors, variant_id, variants
 from sparsestudy.errors import StudyError, Unreachable
 from sparsestudy.methods import METHODS
 from sparsestudy.methods.base import Context, Method
+from sparsestudy.methods.probabilities import probabilities
 
 SPARSE = [method for method in variants() if method.phase != "none"]
 TARGETS = (0.25, 0.5, 0.667, 0.8, 0.9, 0.95)
@@ -292,8 +293,8 @@ def test_seeds_make_other_draws() -> None:
 
 
 @pytest.mark.parametrize("method", variants("method"), ids=variant_id)
-def test_a_better_informed_choice_keeps_more_attention(method: Method) -> None:
-    """The oracle's kept attention bounds the method's, which should beat random draws on real structure."""
+def test_true_importance_is_all_of_the_attention(method: Method) -> None:
+    """Over its units, each query's attention adds up to 1."""
     tokens = 600
     ready = budgeted(method, 0.7, tokens) or method
     q, k, _ = tensors(tokens, dim=16)
@@ -305,6 +306,30 @@ def test_a_better_informed_choice_keeps_more_attention(method: Method) -> None:
     queries = 1 if ready.phase == "decode" else tokens
     groups = 2 if ready.scope == "group" and ready.phase == "decode" else 1
     assert torch.allclose(per_query, torch.full_like(per_query, queries * groups), rtol=1e-4)
+
+
+@pytest.mark.parametrize("method", [m for m in variants("method") if not m.calibrated], ids=variant_id)
+def test_no_choice_keeps_more_attention_than_the_oracle(method: Method) -> None:
+    """With equal units and budgets, over the heads that choose together; random draws keep less."""
+    tokens = 600
+    q, k, _ = tensors(tokens)
+    around = context([tokens], k)
+    kept = {}
+    for name, chooser in {
+        "method": method,
+        "oracle": METHODS["oracle"](like=method.name),
+        "random": METHODS["random"](like=method.name),
+    }.items():
+        ready = chooser.at_sparsity(0.7, tokens)
+        if name != "method" and method.scope != ready.scope:
+            return  # the control stands beside the method's default scope
+        mask = mask_of(hooked(ready, q, k, around), tokens)
+        rows = mask.shape[2]
+        position = torch.arange(tokens - rows, tokens)[None]
+        shares = probabilities(q[:, :, -rows:], k, position, around.scaling)
+        kept[name] = (shares * mask.repeat_interleave(4 // mask.shape[1], 1)).sum()
+    assert kept["oracle"] >= kept["method"] * (1 - 1e-6)
+    assert kept["oracle"] > kept["random"]
 
 
 @pytest.mark.parametrize(

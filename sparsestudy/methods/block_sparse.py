@@ -12,7 +12,7 @@ from torch.nn.functional import pad
 from sparsestudy.errors import StudyError, Unreachable
 from sparsestudy.methods.base import Context, Measure, Method, Scores
 from sparsestudy.methods.budget import per_row_budget, reachable
-from sparsestudy.methods.probabilities import CHUNK, every_row
+from sparsestudy.methods.probabilities import block_mass
 from sparsestudy.methods.top import indices, keep_top
 from sparsestudy.selection import Selection
 from sparsestudy.work import Heads, Work, pooled_scores, top_k
@@ -69,13 +69,7 @@ class BlockSparse(Method):
 
     def true_importance(self, q: Tensor, k: Tensor, context: Context) -> Scores:
         """The attention of a query block that goes to each key block, shaped as :meth:`importance`."""
-        size, blocks = self.block_size, -(-q.shape[2] // self.block_size)
-        mass = q.new_zeros(*q.shape[:2], blocks, blocks, dtype=torch.float32)
-        for rows, start in every_row(q, k, context.lengths, context.scaling, max(CHUNK, size)):
-            padded = pad(rows, (0, -rows.shape[3] % size, 0, -rows.shape[2] % size))
-            pooled = padded.unflatten(3, (-1, size)).sum(4).unflatten(2, (-1, size)).sum(3)
-            first = start // size
-            mass[:, :, first : first + pooled.shape[2]] = pooled
+        mass = block_mass(q, k, context.lengths, context.scaling, self.block_size)
         return self.scoped((mass,), k.shape[1])
 
     def choose(self, scores: Scores, context: Context) -> Selection:

@@ -15,7 +15,7 @@ from sparsestudy.errors import StudyError
 from sparsestudy.methods.base import Context, Measure, Method, Scores
 from sparsestudy.methods.bisection import calibrate
 from sparsestudy.methods.flexprefill import STEPS, cover
-from sparsestudy.methods.probabilities import CHUNK, every_row
+from sparsestudy.methods.probabilities import block_mass
 from sparsestudy.methods.slashes import all_sums, window_sums
 from sparsestudy.methods.top import indices, keep_top
 from sparsestudy.selection import Selection
@@ -102,13 +102,8 @@ class FlexPrefillOriginal(Method):
 
     def true_importance(self, q: Tensor, k: Tensor, context: Context) -> Scores:
         """As :meth:`importance`, from all queries; the divergence stays that of the last ones."""
-        size, blocks = self.block_size, -(-q.shape[2] // self.block_size)
-        mass = torch.zeros(*q.shape[:2], blocks, blocks, device=q.device)
-        for rows, start in every_row(q, k, context.lengths, context.scaling, max(CHUNK, size)):
-            padded = pad(rows, (0, -rows.shape[3] % size, 0, -rows.shape[2] % size))
-            part = padded.unflatten(3, (-1, size)).sum(4).unflatten(2, (-1, size)).sum(3)
-            mass[:, :, start // size : start // size + part.shape[2]] = part
-        mean_k = _block_means(k, context.lengths, size)
+        mass = block_mass(q, k, context.lengths, context.scaling, self.block_size)
+        mean_k = _block_means(k, context.lengths, self.block_size)
         divergence = self._divergence(q, mean_k, self._sums(q, k, context)[0], context)
         return *all_sums(q, k, context), mass, divergence
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 # Queries computed at a time. At 16k tokens and 32 heads a chunk is 64 x 16384 x 32 x 4 bytes = 134 MB a row
 # of the batch; with 256 the allocations cost more than the launches that they save.
@@ -76,6 +77,28 @@ def every_row(
         )
         position = position.masked_fill(position >= lengths[:, None], -1)
         yield probabilities(q[:, :, start : start + chunk], k, position, scaling), start
+
+
+def block_mass(q: Tensor, k: Tensor, lengths: Tensor, scaling: float, size: int) -> Tensor:
+    """The attention that each block of queries pays to each block of keys, summed over its pairs.
+
+    Args:
+        q: queries ``(batch, heads, tokens, dim)``, token 0 of every row first.
+        k: keys ``(batch, kv heads, tokens, dim)``.
+        lengths: real tokens of each row, int ``(batch,)``.
+        scaling: factor of the scores.
+        size: tokens per block.
+
+    Returns:
+        fp32 ``(batch, heads, blocks, blocks)``.
+    """
+    blocks = -(-q.shape[2] // size)
+    mass = torch.zeros(*q.shape[:2], blocks, blocks, device=q.device)
+    for rows, start in every_row(q, k, lengths, scaling, max(CHUNK, size)):
+        padded = pad(rows, (0, -rows.shape[3] % size, 0, -rows.shape[2] % size))
+        part = padded.unflatten(3, (-1, size)).sum(4).unflatten(2, (-1, size)).sum(3)
+        mass[:, :, start // size : start // size + part.shape[2]] = part
+    return mass
 
 
 def step(q: Tensor, k: Tensor, offsets: Tensor, lengths: Tensor, scaling: float) -> Tensor:
