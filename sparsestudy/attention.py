@@ -18,8 +18,8 @@ CHUNK = 512
 SCORES = {"cpu": 1 << 18, "cuda": 1 << 28}
 # Fewer queries than this a block make products too thin to be worth a gather.
 LEAST_BLOCK = 16
-# Gathered pairs / causal pairs above which the mask is taken. At 0.5 and n = 4096 gathering took 98 ms against
-# 94 with blocks of 16, and 61 against 92 with blocks of 64 (2 cores): the true limit rises with the block.
+# Gathered pairs / causal pairs above which the mask is taken. At 0.5 and n = 4096 gathering took 98 ms to
+# 94 with blocks of 16, and 61 to 92 with blocks of 64 (2 cores): the true limit rises with the block.
 DENSE_ENOUGH = 0.6
 
 
