@@ -28,7 +28,7 @@ KEPT = (
     "task_preset",
     "task_question",
     "task_fields",
-    "task_chance",
+    "task_context",
     "task_binary",
 )
 
@@ -52,6 +52,7 @@ _LONG_NAMES = {
     "parsed": "share of replies that could be parsed",
     "cut": "share of replies that ran into the token limit",
     "output_tokens": "mean number of generated tokens",
+    "chance": "score of guessing in the right form",
     "floor": "whether the score cannot be told from guessing",
     "ceiling": "whether every sample scores 1",
     "status": "what happened to the cell",
@@ -162,7 +163,8 @@ def summarise(ds: xr.Dataset) -> xr.Dataset:
     columns["cut"] = _mean(np.where(scored, cut, np.nan))
     columns["output_tokens"] = _mean(np.where(scored, _values(ds, "output_tokens", SAMPLE), np.nan))
     # where guessing is always right, as with a single needle, there is no floor to stand on
-    chance = ds["task_chance"].to_numpy().astype(float)
+    chance = _values(ds, "chance", ("model", "length", "task"))[:, None, None]
+    columns["chance"] = np.broadcast_to(chance, mean.low.shape)
     columns["floor"] = (mean.low <= chance) & (chance < 1) & (mean.n > 0)
     columns["ceiling"] = (mean.estimate >= 1) & (mean.n > 0)
     return _dataset(ds, columns)

@@ -34,15 +34,15 @@ def collect(work: Work, records: list[list[dict[str, Any]]], model: Any) -> xr.D
     _prompts(data, work)
     for (m, s), plan in work.cells.items():
         data["hyperparameters"].values[0, m, s, 0] = plan.hyperparameters
+        if plan.calibrated_density is not None:
+            data["calibrated_density"].values[0, m, s, 0] = plan.calibrated_density
         for t in range(len(work.tasks)):
-            cell = (0, m, s, 0, t)
+            cell, plan = (0, m, s, 0, t), work.plan(m, s, t)
             data["status"].values[cell] = STATUS.index(plan.status)
             if plan.lowest_density is not None:
                 data["lowest_density"].values[cell] = plan.lowest_density
             if plan.setting is not None:
                 _fill_cell(data, cell, [batch[plan.setting.key] for batch in records[t]])
-        if plan.calibrated_density is not None:
-            data["calibrated_density"].values[0, m, s, 0] = plan.calibrated_density
     for m, _ in enumerate(work.shard.run.methods):
         data["backend"].values[0, m, 0] = "torch"
     data["dtype"].values[0, 0] = str(model.dtype).removeprefix("torch.")
@@ -104,6 +104,7 @@ def _rows(batches: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 def _prompts(data: xr.Dataset, work: Work) -> None:
     for t, cases in enumerate(work.cases):
+        data["chance"].values[0, 0, t] = np.mean([case.sample.chance for case in cases])
         for i, case in enumerate(cases):
             data["prompt_tokens"].values[0, 0, t, i] = len(case.encoded.ids)
             data["prompt_id"].values[0, 0, t, i] = short_hash(case.sample.prompt)
@@ -124,8 +125,8 @@ def _coordinates(work: Work, config: Any) -> dict[str, Any]:
         "task_name": [spec.name for spec in run.tasks],
         "task_preset": [task.preset for task in work.tasks],
         "task_question": [task.question for task in work.tasks],
+        "task_context": [task.context for task in work.tasks],
         "task_fields": [json.dumps(asdict(task), sort_keys=True) for task in work.tasks],
-        "task_chance": [task.chance for task in work.tasks],
         "task_binary": [int(task.binary) for task in work.tasks],
         "sample": list(range(run.samples)),
         "evidence": list(range(max(evidence, 1))),

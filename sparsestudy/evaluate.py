@@ -22,9 +22,9 @@ from sparsestudy.errors import StudyError
 from sparsestudy.generate import Prefilled, Prompt, decode, densities, head_densities, observation, prefill
 from sparsestudy.progress import Progress
 from sparsestudy.seeds import short_hash
-from sparsestudy.settings import DENSE, CellPlan, Setting, plan_cells
-from sparsestudy.tasks.base import Sample, Task
-from sparsestudy.tasks.prompt import Encoded, encode
+from sparsestudy.settings import DENSE, NOT_RUN, CellPlan, Setting, plan_cells
+from sparsestudy.tasks.base import Task
+from sparsestudy.tasks.prompt import Encoded, Sample, encode
 from sparsestudy.trace import Step
 
 if TYPE_CHECKING:
@@ -49,7 +49,8 @@ class Work:
         shard: model and length.
         tasks: the tasks, in the run's order.
         cases: for each task its samples.
-        cells: for each (method index, sparsity index) what to run; empty until :func:`settle`.
+        cells: for each (method index, sparsity index) what to run on full contexts; empty until
+            :func:`settle`.
     """
 
     shard: Shard
@@ -57,10 +58,19 @@ class Work:
     cases: list[list[Case]]
     cells: dict[tuple[int, int], CellPlan] = field(default_factory=dict)
 
-    @property
-    def settings(self) -> list[Setting]:
-        """The distinct settings to run, dense first."""
-        found = {plan.setting for plan in self.cells.values() if plan.setting is not None}
+    def plan(self, m: int, s: int, t: int) -> CellPlan:
+        """What to run for a method, a sparsity and a task.
+
+        A prompt with less context than the length is run densely and under no other method: budgets are set
+        for the length, and what is asked there is what the model knows, not what sparsity costs.
+        """
+        dense = self.shard.run.methods[m].name == DENSE.method.name
+        return self.cells[m, s] if dense or self.tasks[t].context == "full" else NOT_RUN
+
+    def settings(self, t: int) -> list[Setting]:
+        """The distinct settings to run on a task, dense first."""
+        plans = [self.plan(m, s, t) for m, s in self.cells]
+        found = {plan.setting for plan in plans if plan.setting is not None}
         return sorted(found, key=lambda setting: (setting != DENSE, setting.phase, setting.tail, setting.key))
 
 
@@ -122,9 +132,8 @@ def evaluate(work: Work, model: Any, tokenizer: Any) -> xr.Dataset:
     # Batches of another device, number format or software are not taken over.
     place = [device_name(model), str(model.dtype), provenance.versions()]
     tag = short_hash(json.dumps([run.plain(), place, _identity(work)]))
-    progress = Progress(
-        run.samples * len(work.tasks) * len(work.settings), f"{shard.model} at {shard.length}"
-    )
+    settings = [work.settings(t) for t in range(len(work.tasks))]
+    progress = Progress(run.samples * sum(map(len, settings)), f"{shard.model} at {shard.length}")
     records: list[list[dict[str, Any]]] = [[] for _ in work.tasks]
     for t, task in enumerate(work.tasks):
         for start in starts:
@@ -132,10 +141,10 @@ def evaluate(work: Work, model: Any, tokenizer: Any) -> xr.Dataset:
             file = shard.checkpoints / f"{tag}-task{t}-{start:05d}.json"
             record = _resumed(file)
             if record is None:
-                record = _batch(work.settings, task, cases, model, tokenizer, run.backend, progress)
+                record = _batch(settings[t], task, cases, model, tokenizer, run.backend, progress)
                 paths.write_text(file, json.dumps(record))
             else:
-                progress.resume(len(cases) * len(work.settings))
+                progress.resume(len(cases) * len(settings[t]))
             records[t].append(record)
     return collect(work, records, model)
 
@@ -148,7 +157,8 @@ def finished(shard: Shard) -> None:
 def _identity(work: Work) -> list[str]:
     """What the checkpoints of a shard depend on beside its parameters: prompts and budgets."""
     prompts = [short_hash(case.sample.prompt) for cases in work.cases for case in cases]
-    return prompts + [setting.key for setting in work.settings]
+    settings = [setting.key for t in range(len(work.tasks)) for setting in work.settings(t)]
+    return prompts + settings
 
 
 def _resumed(file: Path) -> dict[str, Any] | None:

@@ -97,6 +97,8 @@ def capture(shard: ShardOf[MaskParameters], model: Any, tokenizer: Any) -> xr.Da
     _check(run.layers, config.num_hidden_layers, "layer", shard.model)
     _check(run.heads, config.num_attention_heads, "head", shard.model)
     task = run.task.build()
+    if task.context != "full":
+        raise StudyError("A drawing needs a prompt of the whole length; leave `context` of the task out.")
     sample = task.sample(tokenizer, shard.length, 0, run.seed)
     coded = encode(tokenizer, sample)
     bases: list[Method] = [spec.build() for spec in run.methods]

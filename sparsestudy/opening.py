@@ -31,8 +31,22 @@ def _without_diagnostics(dataset: xr.Dataset) -> xr.Dataset:
     return dataset
 
 
+def _without_contexts(dataset: xr.Dataset) -> xr.Dataset:
+    """Version 2 had full contexts alone, and one chance level for all lengths of a task."""
+    if "task_chance" not in dataset.variables:
+        return dataset
+    chance = dataset["task_chance"].values.astype("float32")
+    shape = (dataset.sizes["model"], dataset.sizes["length"], len(chance))
+    dataset["chance"] = (SCHEMA["chance"].dims, np.broadcast_to(chance, shape).copy())
+    dataset = dataset.assign_coords(task_context=("task", ["full"] * len(chance)))
+    return dataset.drop_vars("task_chance")
+
+
 # From a schema version to the function that turns such a dataset into one of the next version.
-MIGRATIONS: dict[int, Callable[[xr.Dataset], xr.Dataset]] = {1: _without_diagnostics}
+MIGRATIONS: dict[int, Callable[[xr.Dataset], xr.Dataset]] = {
+    1: _without_diagnostics,
+    2: _without_contexts,
+}
 
 
 def open_shard(path: Path) -> xr.Dataset:

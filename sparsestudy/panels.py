@@ -124,8 +124,8 @@ def _panel(
     style.sparsity_axis(axes, highest)
     if value == "score":
         _dense_band(axes, rows)
-        if rows["task_chance"].iloc[0] < 1:
-            chance = float(rows["task_chance"].iloc[0])
+        if rows["chance"].iloc[0] < 1:
+            chance = float(rows["chance"].iloc[0])
             axes.axhline(chance, color=style.MUTED, linewidth=0.9, linestyle=":")
         axes.set_ylim(*bounds)
     else:
@@ -177,7 +177,7 @@ def _legend(rows: pd.DataFrame, look: dict[str, style.Look], scores: bool) -> tu
     if (rows["state"] == "unreachable").any():
         handles.append(Line2D([], [], color=style.MUTED, linestyle="none", marker="x", markersize=5))
         labels.append("unreachable")
-    if scores and rows["task_chance"].iloc[0] < 1:
+    if scores and rows["chance"].iloc[0] < 1:
         handles.append(Line2D([], [], color=style.MUTED, linestyle=":", linewidth=0.9))
         labels.append("guessing")
     return handles, labels

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 CONVENTIONS = "CF-1.11"
 DIMS = ("model", "method", "sparsity", "length", "task", "sample", "evidence", "layer", "head")
 CELL = ("model", "method", "sparsity", "length", "task")
@@ -144,11 +144,16 @@ SCHEMA: dict[str, Variable] = {
     "task_name": label("task", "name of the task"),
     "task_preset": label("task", "prompt preset"),
     "task_question": label("task", "where the question stands", choices=("before", "after", "both")),
-    "task_fields": label("task", "fields as given, JSON"),
-    "task_chance": label("task", "score of guessing", "float32", bounds=(0, 1)),
+    "task_context": label("task", "how much of the context is given", choices=("full", "none", "evidence")),
+    "task_fields": label("task", "fields, JSON"),
     "task_binary": label("task", "whether each score is 0 or 1", "int8", bounds=(0, 1)),
     "sample": label("sample", "index of the sample", "int32", bounds=(0, 2**31 - 1)),
-    "evidence": label("evidence", "index of the piece of evidence", "int16", bounds=(0, 2**15 - 1)),
+    "evidence": label(
+        "evidence",
+        "piece of evidence (the nearest are one if many)",
+        "int16",
+        bounds=(0, 2**15 - 1),
+    ),
     "layer": label("layer", "index of the layer", "int16", bounds=(0, 2**15 - 1)),
     "head": label("head", "index of the query head", "int16", bounds=(0, 2**15 - 1)),
     "score": measure(SAMPLE, "score"),
@@ -174,6 +179,7 @@ SCHEMA: dict[str, Variable] = {
         ("model", "method", "sparsity", "length"), "attended density over the calibration prompts"
     ),
     "hyperparameters": text(("model", "method", "sparsity", "length"), "all hyperparameters, JSON"),
+    "chance": measure(("model", "length", "task"), "score of guessing in the right form, mean over samples"),
     "prompt_tokens": count(("model", "length", "task", "sample"), "int32", "tokens of the prompt"),
     "prompt_id": text(("model", "length", "task", "sample"), "hash of the prompt", "bytes"),
     "evidence_start": count(

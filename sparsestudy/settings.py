@@ -56,6 +56,9 @@ class CellPlan:
     calibrated_density: float | None = None
 
 
+NOT_RUN = CellPlan("not_run")
+
+
 def plan_cells(
     shard: Shard, margin: int, budget: Callable[[Method, int], Budget]
 ) -> dict[tuple[int, int], CellPlan]:
@@ -78,7 +81,7 @@ def _plan_cell(
     base: Method, tail: str, permille: int, length: int, margin: int, budget: Callable[[Method, int], Budget]
 ) -> CellPlan:
     if base.role == "dense":
-        return CellPlan("not_run") if permille else CellPlan("ok", DENSE)
+        return NOT_RUN if permille else CellPlan("ok", DENSE)
     density = None
     try:
         if base.calibrated and permille:

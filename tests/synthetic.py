@@ -125,8 +125,8 @@ def _coordinates(shard: Shard) -> dict[str, Any]:
         "task_name": [task.name for task in run.tasks],
         "task_preset": ["direct" for _ in run.tasks],
         "task_question": ["after" for _ in run.tasks],
+        "task_context": [str(task.fields.get("context", "full")) for task in run.tasks],
         "task_fields": [json.dumps(task.fields) for task in run.tasks],
-        "task_chance": [0.0 for _ in run.tasks],
         "task_binary": [int(_queries(task) == 1) for task in run.tasks],
         "sample": list(range(run.samples)),
         "evidence": list(range(max(_queries(task) for task in run.tasks))),
@@ -209,6 +209,7 @@ def _fill_prompts(data: xr.Dataset, shard: Shard, task: int, seed: int) -> None:
     random = _random("prompt", shard.model, shard.length, spec.label, seed)
     tokens = random.integers(int(0.95 * shard.length), shard.length + 1, samples)
     data["prompt_tokens"].values[0, 0, task] = tokens
+    data["chance"].values[0, 0, task] = 0.0
     for sample in range(samples):
         text = f"{shard.model} {shard.length} {spec.label} {seed} {sample}"
         data["prompt_id"].values[0, 0, task, sample] = hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -91,7 +91,7 @@ def test_dense_prefills_are_shared_and_equal_settings_run_once() -> None:
     # Batches of 2 and 1. Each: one dense prefill, one of the contexts alone (tail="decode"), and one for
     # each of the two prefill methods at two sparsities.
     assert sorted(prefills) == sorted([2, 1] * (2 + 4))
-    assert len(work.settings) == 1 + 4 + 4
+    assert len(work.settings(0)) == 1 + 4 + 4
 
 
 @pytest.mark.usefixtures("checkout")

@@ -90,7 +90,7 @@ def test_every_cell_is_drawn_or_marked(summary: xr.Dataset, make: Any, narrow: b
 
 def test_guessing_that_is_always_right_is_no_floor(run: xr.Dataset) -> None:
     certain = run.copy(deep=True)
-    certain["task_chance"].values[:] = 1.0
+    certain["chance"].values[:] = 1.0
     made = cells.summarise(certain)
     assert not made["floor"].any()
     labels = figures.accuracy(made, MODEL, "needle").figure.legends[0].get_texts()

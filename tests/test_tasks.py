@@ -10,8 +10,8 @@ from tiny import write_model
 
 from sparsestudy.errors import StudyError
 from sparsestudy.tasks import TASKS
-from sparsestudy.tasks.base import Sample, Task
-from sparsestudy.tasks.prompt import encode, tokens_in
+from sparsestudy.tasks.base import Task
+from sparsestudy.tasks.prompt import Sample, encode, tokens_in
 
 VARIANTS = {
     "needle": [
@@ -102,7 +102,7 @@ def test_an_empty_reply_scores_nothing_and_is_not_parsed(tokenizer, task: Task) 
     for reply in ("", " ", "I do not know."):
         score = task.score(sample, reply)
         assert (score.value, score.parsed) == (0.0, False)
-    assert 0 <= task.chance <= 1
+    assert 0 <= sample.chance <= 1
     assert task.max_new_tokens > 0
 
 
@@ -137,9 +137,9 @@ def test_needle_scores_one_value(reply: str, value: float, parsed: bool) -> None
     [
         (" 12, 34.", 1, True),
         (" 12. The access code of the red lamp is 34.", 1, True),
-        ("1: 12\n2: 34", 0, True),
+        ("1: 12\n2: 34", 1, True),
         (" 34, 12", 0, True),
-        (" 12", 0.5, False),
+        (" 12", 0.5, True),
         (" 12, 99", 0.5, True),
         ("[12] **34**", 1, True),
     ],
@@ -167,9 +167,8 @@ def test_impossible_needle_parameters_are_refused(fields: dict[str, object]) -> 
 
 
 def test_facts_are_distinct() -> None:
-    from sparsestudy.tasks.needle import _keys, _values
-
+    task = TASKS["needle"](value_length=3)
     rng = random.Random(0)
-    keys, values = _keys(rng), _values(rng, 3)
+    keys, values = task._keys(rng), task._values(rng)
     assert len({next(keys) for _ in range(500)}) == 500
     assert len({next(values) for _ in range(500)}) == 500

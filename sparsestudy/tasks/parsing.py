@@ -1,0 +1,62 @@
+"""Reading replies: what stands around an answer is taken off, the same way for every task."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+_BLOCK = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.IGNORECASE | re.DOTALL)
+_NUMBERED = re.compile(r"^\W{0,4}(\d{1,4})\s*(?:\*\*|__)?\s*[.):\-–]+\s*(.*)$")
+_AROUND = " \t\r\n*_`'\"“”‘’()[]{}<>"
+_BEHIND = ".,;:!"
+_ARTICLE = re.compile(r"^(?:the|an|a)\s+", re.IGNORECASE)
+
+
+def answer_block(reply: str) -> str | None:
+    """What the last complete answer block holds; None without one (a cut reply, or no tags)."""
+    blocks = _BLOCK.findall(reply)
+    return str(blocks[-1]) if blocks else None
+
+
+def bare(text: str) -> str:
+    """A value without brackets, quotes, bold type, spaces and closing punctuation around it."""
+    before = None
+    while text != before:
+        before = text
+        text = text.strip(_AROUND).rstrip(_BEHIND)
+    return text
+
+
+def plain(text: str) -> str:
+    """A bare value in lower case, single-spaced, without its article."""
+    return _ARTICLE.sub("", " ".join(bare(text).lower().split()))
+
+
+def numbered(text: str) -> dict[int, str]:
+    """Numbered lines: number -> the rest of its line; the first line of a number counts.
+
+    Accepted are ``1. x``, ``1) x``, ``1: x``, ``1 - x``, and bold or bracketed numbers.
+    """
+    found: dict[int, str] = {}
+    for line in text.splitlines():
+        match = _NUMBERED.match(line.strip())
+        if match:
+            found.setdefault(int(match[1]), match[2].strip())
+    return found
+
+
+def listed(text: str) -> list[str]:
+    """The values of a list, bare: separated by commas, semicolons, lines, bullets or "and"."""
+    parts = re.split(r"[,;\n•]|\band\b|&", text)
+    return [value for value in map(bare, parts) if value]
+
+
+def matches(found: Iterable[str], gold: tuple[str, ...]) -> float:
+    """Share of the gold values that stand in their place."""
+    return sum(a == b for a, b in zip(found, gold, strict=False)) / len(gold)
+
+
+def iou(found: Iterable[str], gold: Iterable[str]) -> float:
+    """Values in both sets over values in either; 1 for two empty sets."""
+    one, other = set(found), set(gold)
+    return len(one & other) / len(one | other) if one | other else 1.0
