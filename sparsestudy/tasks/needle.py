@@ -130,7 +130,8 @@ class Needle(SyntheticTask):
                 )
         else:
             question = f"Question: {question}"
-            form = "Answer with the access code only." if single else "Answer with one sentence each."
+            alone = f"Answer with the {'access code' if self.codes else 'number'} only."
+            form = alone if single else "Answer with one sentence each."
         return Parts(
             introduction=INTRODUCTION,
             context=" ".join(sentences),
