@@ -180,12 +180,13 @@ EVERY = [
 
 
 def test_every_method_and_its_controls_in_one_run(checkout: Path) -> None:
-    data = run(methods=EVERY, sparsities=[0, 300], tasks=["needle"], samples=2)
+    # The tail that is read as decode steps stays beyond the budget: 38 tokens.
+    data = run(methods=EVERY, lengths=[320], sparsities=[0, 300], tasks=["needle"], samples=2)
     dataset.validate(data)
     labels = data["method"].values.tolist()
     ran = [label for label in labels if statuses(data, label)[1] == "ok"]
     out_of_reach = [label for label in labels[1:] if label not in ran]
-    assert set(out_of_reach) <= {"flexprefill_original"}, "128-token blocks leave nothing out of 256 tokens"
+    assert set(out_of_reach) <= {"flexprefill_original"}, "128-token blocks leave little out of 320 tokens"
     sparse = data.sel({"method": ran, "sparsity": 300})
     density = sparse["attended_density"].mean("sample").squeeze()
     assert float(abs(density - 0.7).max()) < 0.15

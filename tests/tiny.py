@@ -22,7 +22,7 @@ def write_model(folder: Path) -> Path:
     raw.decoder = decoders.ByteLevel()
     special = ["<s>", "</s>"]
     trainer = trainers.BpeTrainer(
-        vocab_size=1500,
+        vocab_size=3000,
         special_tokens=special,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
