@@ -9,4 +9,11 @@ from sparsestudy.registry import Registry
 if TYPE_CHECKING:
     from sparsestudy.tasks.base import Task
 
-TASKS: Registry[Task] = Registry("task", {"needle": "sparsestudy.tasks.needle:Needle"})
+TASKS: Registry[Task] = Registry(
+    "task",
+    {
+        "needle": "sparsestudy.tasks.needle:Needle",
+        "vt": "sparsestudy.tasks.vt:VariableTracking",
+        "cwe": "sparsestudy.tasks.cwe:CommonWords",
+    },
+)

@@ -55,8 +55,10 @@ class Frame:
         """Tokens that each text adds behind a sentence."""
         # Some tokenizers mark the beginning of a text, or merge a full stop with the line breaks after it.
         before = "."
-        counts = counted(self.tokenizer, [before, *(before + joint + text for text in texts)])
-        return [count - counts[0] for count in counts[1:]]
+        distinct = list(dict.fromkeys(texts))
+        first, *counts = counted(self.tokenizer, [before, *(before + joint + text for text in distinct)])
+        known = {text: count - first for text, count in zip(distinct, counts, strict=True)}
+        return [known[text] for text in texts]
 
     def fill(
         self, make: Make, pieces: Iterable[str], padding: Sequence[str] = SHORT, joint: str = " "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from math import comb
 
 _BLOCK = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.IGNORECASE | re.DOTALL)
 _NUMBERED = re.compile(r"^\W{0,4}(\d{1,4})\s*(?:\*\*|__)?\s*[.):\-–]+\s*(.*)$")
@@ -60,3 +61,9 @@ def iou(found: Iterable[str], gold: Iterable[str]) -> float:
     """Values in both sets over values in either; 1 for two empty sets."""
     one, other = set(found), set(gold)
     return len(one & other) / len(one | other) if one | other else 1.0
+
+
+def guessed_iou(wanted: int, there: int) -> float:
+    """Mean intersection over union of as many values as wanted, drawn at random from all that are there."""
+    ways = [comb(wanted, hits) * comb(there - wanted, wanted - hits) for hits in range(wanted + 1)]
+    return sum(way * hits / (2 * wanted - hits) for hits, way in enumerate(ways)) / comb(there, wanted)

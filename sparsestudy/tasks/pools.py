@@ -64,9 +64,14 @@ def inserted(facts: list[str], places: list[float], sentences: list[str]) -> lis
 def spans(sentences: list[str], wanted: list[str], joint: str = " ") -> tuple[tuple[int, int], ...]:
     """Where some of the sentences lie in their joined text: ``(start, stop)`` in rising order."""
     asked = set(wanted)
+    return spans_of(sentences, [sentence in asked for sentence in sentences], joint)
+
+
+def spans_of(pieces: list[str], wanted: list[bool], joint: str) -> tuple[tuple[int, int], ...]:
+    """Where the wanted pieces lie in their joined text: ``(start, stop)`` in rising order."""
     found, at = [], 0
-    for sentence in sentences:
-        if sentence in asked:
-            found.append((at, at + len(sentence)))
-        at += len(sentence) + len(joint)
+    for piece, asked in zip(pieces, wanted, strict=True):
+        if asked:
+            found.append((at, at + len(piece)))
+        at += len(piece) + len(joint)
     return tuple(found)
