@@ -21,8 +21,9 @@ from sparsestudy.tasks.vocabulary import vocabulary
 
 INTRODUCTION = "Read the list of words. Remember which of them occur most often."
 ENTRY = re.compile(r"^\d+\. ([a-z]+)$", re.MULTILINE)
-# A line of small letters and spaces alone, of more words than a chat template puts into one.
-LINE = re.compile(r"^[a-z]+(?: [a-z]+){3,}$", re.MULTILINE)
+# A line of small letters and spaces alone, of more words than a chat template puts into one; the template may
+# close the message behind it.
+LINE = re.compile(r"^[a-z]+(?: [a-z]+){3,}(?=$|<)", re.MULTILINE)
 ASKED = re.compile(r"Which (\d+) words? occurs? most often")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from math import comb
 
 _BLOCK = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.IGNORECASE | re.DOTALL)
-_NUMBERED = re.compile(r"^\W{0,4}(\d{1,4})\s*(?:\*\*|__)?\s*[.):\-–]+\s*(.*)$")
+_NUMBERED = re.compile(r"^\W{0,4}(\d{1,4})\s*(?:\*\*|__|\])?\s*[.):\-–]+\s*(.*)$")
 _AROUND = " \t\r\n*_`'\"“”‘’()[]{}<>"
 _BEHIND = ".,;:!"
 _ARTICLE = re.compile(r"^(?:the|an|a)\s+", re.IGNORECASE)
