@@ -5,6 +5,7 @@ They name lengths, sparsities and models that are new, so a reader can paste the
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -13,6 +14,8 @@ import pandas as pd
 from sparsestudy import words
 from sparsestudy.models import REGISTRY
 from sparsestudy.parameters import AccuracyParameters
+from sparsestudy.tasks import TASKS
+from sparsestudy.tasks.base import Task
 from sparsestudy.view import Run
 
 
@@ -122,3 +125,30 @@ def parameters() -> tuple[pd.DataFrame, str]:
         if name not in fixed
     ]
     return pd.DataFrame(rows), "Parameters of the experiment, with their defaults."
+
+
+def tasks() -> tuple[pd.DataFrame, str]:
+    """Every task with what it measures, and its fields with their defaults in both presets."""
+    shared = {field.name for field in dataclasses.fields(Task)}
+    rows = []
+    for name in TASKS:
+        direct, paper = (dataclasses.asdict(TASKS[name](preset=preset)) for preset in ("direct", "paper"))
+        own = [field for field in direct if field not in shared]
+        measures = TASKS[name].measures
+        rows.append(
+            {
+                "task": name,
+                "scope": measures.scope,
+                "dispersion": measures.dispersion,
+                "text": measures.text,
+                "fields, direct": _fields({field: direct[field] for field in own}),
+                "fields, paper": _fields(
+                    {field: paper[field] for field in own if paper[field] != direct[field]}
+                ),
+            }
+        )
+    return pd.DataFrame(rows), "Tasks and their fields with the defaults of each preset; paper: what differs."
+
+
+def _fields(values: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {json.dumps(value)}".replace('"', "") for name, value in values.items())

@@ -132,7 +132,8 @@ def _panel(
         axes.axhspan(-tables.MARGIN, tables.MARGIN, color=style.DENSE, alpha=0.12, linewidth=0)
         axes.axhline(0, color=style.DENSE, linewidth=1.0)
         axes.set_ylim(*bounds)
-    here = rows[rows["group"] == group]
+    # Dense is the band; a task with less context has nothing else.
+    here = rows[(rows["group"] == group) & (rows["method_role"] != "dense")]
     ran = here[here[value].notna()].sort_values("achieved")
     names = list(ran["name"].unique())
     drawn = len(axes.lines)

@@ -173,7 +173,8 @@ def _fill_cell(
     phase = _phase(method)
     density = 1 - sparsity / 1000
     data["hyperparameters"].values[place[:4]] = json.dumps({"name": method.name, "sparsity": sparsity})
-    if method.name == "dense" and sparsity > 0:
+    less = task.fields.get("context", "full") != "full"
+    if (method.name == "dense" and sparsity > 0) or (method.name != "dense" and less):
         return
     if sparsity >= 950 and shard.length < 1024 and method.name != "dense":
         data["status"].values[place] = schema.UNREACHABLE

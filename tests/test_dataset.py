@@ -295,6 +295,21 @@ def test_version_1_had_no_diagnostics(checkout: Path) -> None:
     assert opened["selection_seconds"].isnull().all()
 
 
+def test_version_2_had_full_contexts_and_one_chance_level_for_all_lengths(checkout: Path) -> None:
+    shard = write_run(SMALL)[0]
+    chance = np.array([0.25, 0.5], "float32")
+
+    def older(data: xr.Dataset) -> xr.Dataset:
+        data = data.drop_vars(("chance", "task_context"))
+        return data.assign_coords(task_chance=("task", chance)).assign_attrs(schema_version=2)
+
+    _rewrite(shard.path, older)
+    opened = ds.open_shard(shard.path)
+    assert opened["task_context"].values.tolist() == ["full", "full"]
+    assert opened["chance"].values.tolist() == [[[0.25, 0.5]]]
+    assert opened["score"].identical(synthetic_shard(shard)["score"])
+
+
 FULL_DISK = """
 import resource, signal, sys
 sys.path.insert(0, sys.argv[2])

@@ -122,6 +122,28 @@ def test_a_stopped_run_goes_on_at_its_batch(checkout: Path, monkeypatch: pytest.
     assert not (run(seed=1)["score"] == 0.25).any(), "those of other parameters are not"
 
 
+@pytest.mark.usefixtures("checkout")
+def test_less_context_is_run_densely_and_paired_with_the_whole() -> None:
+    less = [{"name": "vt", "context": context} for context in ("none", "evidence")]
+    data = run(tasks=["vt", *less], sparsities=[0, 500])
+    dataset.validate(data)
+    assert data["task"].values.tolist() == ["vt", "vt-context_none", "vt-context_evidence"]
+    assert data["task_context"].values.tolist() == ["full", "none", "evidence"]
+    status = data["status"].squeeze(["model", "length"])
+    assert (status.sel({"method": "dense", "sparsity": 0}) == STATUS.index("ok")).all()
+    others = status.sel({"method": [name for name in data.method.values if name != "dense"]})
+    assert (others.sel(task="vt") != STATUS.index("not_run")).all()
+    assert (others.sel(task=["vt-context_none", "vt-context_evidence"]) == STATUS.index("not_run")).all()
+    tokens = data["prompt_tokens"].squeeze()
+    whole, none, evidence = (tokens.sel(task=name).values for name in data["task"].values)
+    assert (none < evidence).all()
+    assert (evidence < whole).all()
+    starts = data["evidence_start"].squeeze()
+    assert (starts.sel(task="vt-context_none") == -1).all()
+    assert (starts.sel(task=["vt", "vt-context_evidence"]) >= 0).all()
+    assert np.unique(data["chance"]).size == 1
+
+
 @dataclass(frozen=True)
 class Greedy(Quest):
     """A method that needs more memory than there is, from half of the tokens on."""

@@ -97,6 +97,19 @@ def test_guessing_that_is_always_right_is_no_floor(run: xr.Dataset) -> None:
     assert "guessing" not in [label.get_text() for label in labels]
 
 
+def test_a_task_with_less_context_has_dense_attention_alone() -> None:
+    made = cells.summarise(
+        synthetic_run(SMALL | {"tasks": ["needle", {"name": "needle", "context": "none"}]})
+    )
+    rows = tables.tidy(made)
+    alone = rows[rows["task"] == "needle-context_none"]
+    assert set(alone["method_role"]) == {"dense"}
+    assert alone["difference"].isna().all()
+    picture = figures.accuracy(made, MODEL, "needle-context_none")
+    assert "needle (context none)" in picture.alt
+    assert len(picture.data) == len(alone)
+
+
 def test_variants_are_named_by_the_fields_that_their_label_names() -> None:
     fields = '{"needles": 4, "preset": "direct", "value_length": 4}'
     assert tables.subject("needle", "needle-needles_4", fields) == "needle (needles 4)"
