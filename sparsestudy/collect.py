@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -126,7 +125,7 @@ def _coordinates(work: Work, config: Any) -> dict[str, Any]:
         "task_preset": [task.preset for task in work.tasks],
         "task_question": [task.question for task in work.tasks],
         "task_context": [task.context for task in work.tasks],
-        "task_fields": [json.dumps(asdict(task), sort_keys=True) for task in work.tasks],
+        "task_fields": [json.dumps(spec.fields, sort_keys=True) for spec in run.tasks],
         "task_binary": [int(task.binary) for task in work.tasks],
         "sample": list(range(run.samples)),
         "evidence": list(range(max(evidence, 1))),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,13 +33,19 @@ def _without_diagnostics(dataset: xr.Dataset) -> xr.Dataset:
 
 
 def _without_contexts(dataset: xr.Dataset) -> xr.Dataset:
-    """Version 2 had full contexts alone, and one chance level for all lengths of a task."""
+    """Version 2 had full contexts alone, one chance level for all lengths, and all fields of a task."""
     if "task_chance" not in dataset.variables:
         return dataset
     chance = dataset["task_chance"].values.astype("float32")
     shape = (dataset.sizes["model"], dataset.sizes["length"], len(chance))
     dataset["chance"] = (SCHEMA["chance"].dims, np.broadcast_to(chance, shape).copy())
-    dataset = dataset.assign_coords(task_context=("task", ["full"] * len(chance)))
+    given = [
+        json.dumps({key: value for key, value in json.loads(fields).items() if f"-{key}_" in label})
+        for label, fields in zip(dataset["task"].values, dataset["task_fields"].values, strict=True)
+    ]
+    dataset = dataset.assign_coords(
+        task_context=("task", ["full"] * len(chance)), task_fields=("task", given)
+    )
     return dataset.drop_vars("task_chance")
 
 

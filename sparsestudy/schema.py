@@ -145,7 +145,7 @@ SCHEMA: dict[str, Variable] = {
     "task_preset": label("task", "prompt preset"),
     "task_question": label("task", "where the question stands", choices=("before", "after", "both")),
     "task_context": label("task", "how much of the context is given", choices=("full", "none", "evidence")),
-    "task_fields": label("task", "fields, JSON"),
+    "task_fields": label("task", "fields as given, JSON"),
     "task_binary": label("task", "whether each score is 0 or 1", "int8", bounds=(0, 1)),
     "sample": label("sample", "index of the sample", "int32", bounds=(0, 2**31 - 1)),
     "evidence": label(

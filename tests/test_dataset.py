@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -301,12 +302,15 @@ def test_version_2_had_full_contexts_and_one_chance_level_for_all_lengths(checko
 
     def older(data: xr.Dataset) -> xr.Dataset:
         data = data.drop_vars(("chance", "task_context"))
+        all_fields = [json.dumps({"needles": n, "queries": n, "value_length": 4}) for n in (1, 3)]
+        data = data.assign_coords(task_fields=("task", all_fields))
         return data.assign_coords(task_chance=("task", chance)).assign_attrs(schema_version=2)
 
     _rewrite(shard.path, older)
     opened = ds.open_shard(shard.path)
     assert opened["task_context"].values.tolist() == ["full", "full"]
     assert opened["chance"].values.tolist() == [[[0.25, 0.5]]]
+    assert opened["task_fields"].equals(synthetic_shard(shard)["task_fields"]), "those that were given"
     assert opened["score"].identical(synthetic_shard(shard)["score"])
 
 

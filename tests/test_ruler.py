@@ -92,7 +92,7 @@ def test_chains_stand_in_order_or_not(ordered: bool) -> None:
     st.integers(1, 6),
     st.integers(3, 12),
     st.integers(1, 30),
-    st.sampled_from([300, 700, 1500]),
+    st.sampled_from([650, 900, 1500]),
     st.booleans(),
 )
 def test_common_words_keep_their_share(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from tiny import write_model
 from word_level import WORD, word_level
 
 from sparsestudy.errors import StudyError
+from sparsestudy.parameters import AccuracyParameters
 from sparsestudy.seeds import short_hash
 from sparsestudy.tasks import TASKS
 from sparsestudy.tasks.base import PAPER_TOKENS, Task
@@ -115,6 +116,30 @@ def test_defaults_that_are_written_out_change_no_prompt(task: Task) -> None:
     written = type(task)(**asdict(task))
     assert task.given() == written.given()
     assert task.sample(word_level(), length, 0) == written.sample(word_level(), length, 0)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_new_field_changes_no_prompt_while_it_has_its_default(name: str) -> None:
+    @dataclass(frozen=True)
+    class Longer(TASKS[name]):
+        option: int = 3
+
+    length = least(word_level(), TASKS[name]()) + 200
+    plain = TASKS[name]().sample(word_level(), length, 0)
+    assert Longer().sample(word_level(), length, 0) == plain
+    assert Longer(option=4).sample(word_level(), length, 0) != plain
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", ["direct", "paper"])
+@pytest.mark.parametrize("name", TASKS)
+def test_prompts_fill_the_length_with_the_tokenizer_of_the_published_study(name: str, preset: str) -> None:
+    from sparsestudy import models
+
+    tokenizer, task = models.tokenizer(AccuracyParameters().models[0]), TASKS[name](preset=preset)
+    for length in (4096, 8192):
+        for index in range(5):
+            check(tokenizer, task, task.sample(tokenizer, length, index), length)
 
 
 @pytest.mark.parametrize("name", TASKS)
