@@ -1,0 +1,247 @@
+"""A journey in chapters: what happens in it (the event log), and its text.
+
+In each chapter the traveler reaches a place and meets a person, may buy an item, and may sell an item bought
+in an earlier chapter. Other sentences fill the chapter up to its size. Every answer of the story tasks is
+computed from the log.
+
+A chapter is drawn before it is decided whether something is bought or sold in it: each such sentence comes
+with another of equally many words that stands in its place. So the length of a chapter says nothing about it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from sparsestudy.tasks.narrative_forms import Kind, choices, filler, shortest, words_in
+from sparsestudy.tasks.narrative_words import WORDS, Words
+
+# Words of the header "Chapter 12:".
+HEADER = 2
+# The planned words of a chapter lie within this share of the size asked for.
+SPREAD = 0.2
+# Share of the scenes with a sentence in which something may be sold.
+SALES = 0.5
+# Words of the sentences that fill a chapter.
+FEWEST, MOST = 3, 11
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A sentence of a scene, and the equally long one in its place when nothing is bought or sold."""
+
+    kind: Kind
+    text: str
+    instead: str = ""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A chapter as drawn, before it is decided what is bought and sold.
+
+    Args:
+        location: the place.
+        character: the person.
+        item: what a purchase here would be of.
+        slots: its sentences in order; that of a sale has a field for the item.
+        sells: whether one of them is for a sale.
+        rank: uniform in 0..1; a task takes the chapters with the lowest ranks for what it needs.
+        pick: uniform in 0..1; says which of the items owned is sold.
+    """
+
+    location: str
+    character: str
+    item: str
+    slots: tuple[Slot, ...]
+    sells: bool
+    rank: float
+    pick: float
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """A chapter of the event log, and its sentences in order."""
+
+    number: int
+    location: str
+    character: str
+    bought: str | None
+    sold: str | None
+    sentences: tuple[tuple[Kind, str], ...]
+
+
+@dataclass(frozen=True)
+class Story:
+    """A text and where things stand in it, as character spans ``(start, stop)``.
+
+    Args:
+        text: the chapters, with blank lines between them.
+        chapters: of each chapter, header included, by its number.
+        headers: of each header.
+        facts: of the sentence of a kind in a chapter.
+    """
+
+    text: str
+    chapters: dict[int, tuple[int, int]]
+    headers: dict[int, tuple[int, int]]
+    facts: dict[tuple[int, Kind], tuple[int, int]]
+
+
+class Journey:
+    """Scenes, drawn as far as they are asked for; the first ones do not depend on how many follow.
+
+    No pair of a location and a character comes twice, and no item; while there are enough, no two items share
+    two of their three words.
+
+    Args:
+        rng: decides everything; nothing else may draw from it before the last scene is asked for.
+        size: words of a chapter, header included, on average.
+        pool: a key of `WORDS`.
+    """
+
+    def __init__(self, rng: random.Random, size: int, pool: str) -> None:
+        words = WORDS[pool]
+        self._scenes: list[Scene] = []
+        self._rest = _scenes(rng, size, pool, words)
+        self.most = len(words.locations) * len(words.characters)
+
+    def first(self, count: int) -> list[Scene]:
+        """The first scenes; fewer where the pool has no further pair of a location and a character."""
+        while len(self._scenes) < min(count, self.most):
+            self._scenes.append(next(self._rest))
+        return self._scenes[:count]
+
+
+def tell(scenes: Sequence[Scene], buys: Sequence[bool]) -> list[Chapter]:
+    """The event log.
+
+    Args:
+        scenes: the chapters to be.
+        buys: for each of them whether its item is bought. What is sold is one of the items owned.
+    """
+    owned: list[str] = []
+    chapters = []
+    for number, (scene, buy) in enumerate(zip(scenes, buys, strict=True), 1):
+        sold = None
+        if owned and scene.sells:
+            sold = owned.pop(int(scene.pick * len(owned)))
+        bought = scene.item if buy else None
+        if bought:
+            owned.append(bought)
+        events: dict[Kind, str | None] = {"purchase": bought, "sale": sold}
+        sentences = tuple(_said(slot, events) for slot in scene.slots)
+        chapters.append(Chapter(number, scene.location, scene.character, bought, sold, sentences))
+    return chapters
+
+
+def write(chapters: Sequence[Chapter], padding: Sequence[str] = ()) -> Story:
+    """The text of a log, with further sentences spread over the ends of its chapters."""
+    further: dict[int, list[str]] = {}
+    for i, sentence in enumerate(padding):
+        # Steps of the golden ratio spread any number of sentences evenly.
+        place = int((0.5 + i * 0.6180339887) % 1 * len(chapters))
+        further.setdefault(chapters[place].number, []).append(sentence)
+    texts: list[str] = []
+    spans: dict[int, tuple[int, int]] = {}
+    headers: dict[int, tuple[int, int]] = {}
+    facts: dict[tuple[int, Kind], tuple[int, int]] = {}
+    start = 0
+    for chapter in chapters:
+        parts = [f"Chapter {chapter.number}:"]
+        at = start + len(parts[0])
+        headers[chapter.number] = (start, at)
+        for kind, sentence in chapter.sentences:
+            if kind != "filler":
+                facts[chapter.number, kind] = (at + 1, at + 1 + len(sentence))
+            parts.append(sentence)
+            at += 1 + len(sentence)
+        texts.append(" ".join(parts + further.get(chapter.number, [])))
+        spans[chapter.number] = (start, start + len(texts[-1]))
+        start += len(texts[-1]) + 2
+    return Story("\n\n".join(texts), spans, headers, facts)
+
+
+def _said(slot: Slot, events: dict[Kind, str | None]) -> tuple[Kind, str]:
+    """The sentence of a slot."""
+    if slot.kind not in events:
+        return slot.kind, slot.text
+    item = events[slot.kind]
+    return ("filler", slot.instead) if item is None else (slot.kind, slot.text.replace("{item}", item))
+
+
+def _scenes(rng: random.Random, size: int, pool: str, words: Words) -> Iterator[Scene]:
+    places, people = words.locations, words.characters
+    pairs = _shuffled(rng, len(places) * len(people))
+    for pair, item in zip(pairs, _items(rng, words), strict=False):
+        location, character = places[pair // len(people)], people[pair % len(people)]
+        planned = round(size * rng.uniform(1 - SPREAD, 1 + SPREAD)) - HEADER
+        sells = rng.random() < SALES
+        slots = tuple(_slots(rng, planned, pool, location, character, item, sells))
+        yield Scene(location, character, item, slots, sells, rng.random(), rng.random())
+
+
+def _items(rng: random.Random, words: Words) -> Iterator[str]:
+    """All items in random order; no two share two of their three words, while there are enough."""
+    adjectives, materials, things = (
+        rng.sample(part, len(part)) for part in (words.adjectives, words.materials, words.things)
+    )
+    side = len(things)
+    # A Latin square: two of its cells with one word in common have no other in common.
+    for square in range(side):
+        for cell in _shuffled(rng, side * side):
+            i, j = divmod(cell, side)
+            yield f"{adjectives[i]} {materials[j]} {things[(i + j + square) % side]}"
+
+
+def _shuffled(rng: random.Random, count: int) -> Iterator[int]:
+    """0..count - 1 in random order, at the cost of those taken."""
+    moved: dict[int, int] = {}
+    for last in range(count - 1, -1, -1):
+        i = rng.randint(0, last)
+        yield moved.get(i, i)
+        moved[i] = moved.pop(last, last)
+
+
+def _slots(
+    rng: random.Random, words: int, pool: str, location: str, character: str, item: str, sells: bool
+) -> Iterator[Slot]:
+    """The sentences of a scene: the arrival before the other facts, filler anywhere."""
+    kinds: list[Kind] = ["arrival", "meeting", "purchase"] + ["sale"] * sells
+    forms: dict[Kind, str] = {}
+    for i, kind in enumerate(kinds):
+        others = sum(shortest(later) for later in kinds[i + 1 :])
+        forms[kind] = rng.choice(choices(kind, words - others))
+        words -= words_in(forms[kind])
+    rest = kinds[1:]
+    rng.shuffle(rest)
+    order: list[Kind | int] = ["arrival", *rest]
+    for length in _split(rng, words):
+        order.insert(rng.randint(0, len(order)), length)
+    met, said = False, set[str]()
+    for part in order:
+        if part == "arrival":
+            yield Slot("arrival", forms["arrival"].replace("{place}", location))
+        elif part == "meeting":
+            met = True
+            yield Slot("meeting", forms["meeting"].replace("{person}", character))
+        else:
+            length = part if isinstance(part, int) else words_in(forms[part])
+            other = filler(rng, length, pool, met, said).replace("{person}", character)
+            if isinstance(part, int):
+                yield Slot("filler", other)
+            else:
+                told = forms[part].replace("{item}", item) if part == "purchase" else forms[part]
+                yield Slot(part, told, other)
+
+
+def _split(rng: random.Random, words: int) -> list[int]:
+    """Lengths of sentences with so many words together, or with at most two fewer."""
+    lengths = []
+    while words >= FEWEST:
+        length = rng.randint(FEWEST, min(words, MOST))
+        if 0 < words - length < FEWEST:
+            length = words if words <= MOST else words - FEWEST
+        lengths.append(length)
+        words -= length
+    return lengths

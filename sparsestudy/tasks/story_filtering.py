@@ -1,0 +1,151 @@
+"""Story filtering: in which chapters nothing is bought."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import comb
+from typing import ClassVar
+
+from sparsestudy.errors import StudyError
+from sparsestudy.tasks.base import Measures, by_preset
+from sparsestudy.tasks.narrative import Chapter, Scene, Story
+from sparsestudy.tasks.narrative_forms import understand
+from sparsestudy.tasks.parsing import iou, numbered
+from sparsestudy.tasks.prompt import Parts, Sample
+from sparsestudy.tasks.story import INTRODUCTION, StoryTask
+
+# "There are 3 chapters" names no chapter.
+COUNT = re.compile(r"\b\d+\s+chapters\b", re.IGNORECASE)
+RANGE = re.compile(
+    r"(?<![\d-])(\d+)\s*(?:-|–|—|\bto\b|\bthrough\b)\s*(?:chapter\s+)?(\d+)(?![\d-])", re.IGNORECASE
+)
+# A wider range is taken for its two ends, so that no reply can ask for millions of numbers.
+WIDEST = 10_000
+
+
+@dataclass(frozen=True)
+class StoryFiltering(StoryTask):
+    """The chapters of a narrative in which nothing is bought.
+
+    Args:
+        chapters_in_question: how many there are.
+        state_count: whether the question says how many. If not, the reader must decide when to stop; the
+            number is the same in every sample all the same.
+        chapter_words: see :class:`StoryTask`.
+
+    Something is bought in every other chapter. Chapters in which only something is sold are lures.
+
+    Score: intersection over union of chapter numbers.
+
+    Source: Story Filtering of sparse-frontier (commit 31d86c1; arXiv 2504.17768, section on tasks); sentences
+    and names are our own.
+
+    Deviations: no item is sold that was not bought before (the reference removes purchases and leaves later
+    sales of the same items); a sentence of equally many words stands in the place of the purchase, where the
+    reference leaves chapters without a purchase shorter; stating the number is a choice; a list after
+    "Chapter", ranges as "3-5", "and", and numbered or bold lines are read as what they mean; an empty reply
+    scores 0 (the reference leaves it out of the mean). The chance level is that of so many distinct chapters
+    drawn at random, also where the number is not stated.
+    """
+
+    name: ClassVar[str] = "story_filtering"
+    measures: ClassVar[Measures] = Measures("high", "low", "semi-synthetic")
+
+    chapters_in_question: int = by_preset(direct=2, paper=3)
+    state_count: bool = True
+
+    def __post_init__(self) -> None:
+        """Check the number of chapters."""
+        super().__post_init__()
+        if self.chapters_in_question < 1:
+            raise StudyError(
+                f"story_filtering needs chapters_in_question of at least 1, not {self.chapters_in_question}."
+            )
+
+    @property
+    def binary(self) -> bool:
+        """See :attr:`Task.binary`."""
+        return False
+
+    @property
+    def answer_tokens(self) -> int:
+        """A number of up to six digits, and what stands between two."""
+        return 10 * self.chapters_in_question + 10
+
+    @property
+    def fewest(self) -> int:
+        """One chapter with a purchase at least, so that there is something to filter."""
+        return self.chapters_in_question + 1
+
+    def buys(self, scenes: Sequence[Scene]) -> list[bool]:
+        """See :meth:`StoryTask.buys`."""
+        without = sorted(range(len(scenes)), key=lambda i: scenes[i].rank)[: self.chapters_in_question]
+        return [i not in without for i in range(len(scenes))]
+
+    def ask(self, scenes: Sequence[Scene], log: Sequence[Chapter], story: Story, luck: int) -> Parts:
+        """See :meth:`StoryTask.ask`."""
+        numbers = [chapter.number for chapter in log if chapter.bought is None]
+        one = self.state_count and self.chapters_in_question == 1
+        which = f"{self.chapters_in_question} chapters" if self.state_count and not one else "chapters"
+        return Parts(
+            introduction=INTRODUCTION,
+            context=story.text,
+            question=f"In which {'chapter' if one else which} did Rowan buy no item?",
+            form="Answer with the number of the chapter only."
+            if one
+            else "Answer with the numbers of the chapters only, with commas between them.",
+            prefix=f"Rowan bought no item in {'chapter' if one else 'chapters'}",
+            evidence=tuple(story.chapters[number] for number in numbers),
+            answer=tuple(map(str, numbers)),
+            chance=chance(self.chapters_in_question, len(log)),
+            joint="\n\n",
+        )
+
+    def read(self, text: str, sample: Sample) -> tuple[str, ...] | None:
+        """The numbers of chapters in a reply; None if it has none."""
+        if self.preset == "direct":
+            text = text.lstrip("\n").split("\n")[0].split(".")[0]
+        return chapter_numbers(text) or None
+
+    def answered(self, reply: str) -> bool:
+        """Whether a reply's first line or sentence is complete."""
+        return "." in reply or super().answered(reply)
+
+    def grade(self, found: tuple[str, ...], gold: tuple[str, ...]) -> float:
+        """See :meth:`Task.grade`."""
+        return iou(found, gold)
+
+    def find(self, prompt: str) -> str:
+        """See :meth:`Task.find`."""
+        events = [event for event in understand(prompt) if event.chapter]
+        bought = {event.chapter for event in events if event.kind == "purchase"}
+        return ", ".join(str(n) for n in sorted({event.chapter for event in events} - bought))
+
+
+def chance(without: int, chapters: int) -> float:
+    """Expected intersection over union of so many distinct chapters drawn at random among all."""
+    ways = comb(chapters, without)
+    return sum(
+        comb(without, hits) * comb(chapters - without, without - hits) / ways * hits / (2 * without - hits)
+        for hits in range(1, without + 1)
+    )
+
+
+def chapter_numbers(text: str) -> tuple[str, ...]:
+    """The numbers that a reply lists, each once, in its order; ranges stand for all they hold."""
+    lines = numbered(text)
+    if len(lines) > 1 and all(re.search(r"\d", line) for line in lines.values()):
+        if list(lines) == list(range(1, len(lines) + 1)):
+            text = "\n".join(lines.values())
+    text = RANGE.sub(_spelled, COUNT.sub(" ", text))
+    return tuple(dict.fromkeys(str(int(number)) for number in re.findall(r"\d+", text)))
+
+
+def _spelled(match: re.Match[str]) -> str:
+    """A range as a list."""
+    first, last = int(match[1]), int(match[2])
+    if not first <= last <= first + WIDEST:
+        return f"{first}, {last}"
+    return ", ".join(map(str, range(first, last + 1)))
