@@ -207,7 +207,9 @@ def _slots(
     rng: random.Random, words: int, pool: str, location: str, character: str, item: str, sells: bool
 ) -> Iterator[Slot]:
     """The sentences of a scene: the arrival before the other facts, filler anywhere."""
-    kinds: list[Kind] = ["arrival", "meeting", "purchase"] + ["sale"] * sells
+    kinds: list[Kind] = ["arrival", "meeting", "purchase"]
+    if sells:
+        kinds.append("sale")
     forms: dict[Kind, str] = {}
     for i, kind in enumerate(kinds):
         others = sum(shortest(later) for later in kinds[i + 1 :])

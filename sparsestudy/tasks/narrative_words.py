@@ -10,51 +10,70 @@ from dataclasses import dataclass
 
 PROTAGONIST = "Rowan"
 
-LOCATIONS = tuple(
-    "Bergen Cusco Dakar Bhopal Krakow Lisbon Nairobi Palermo Quito Seville Tallinn Utrecht Warsaw Yerevan "
-    "Zagreb Antwerp Bogota Cardiff Edinburgh Fresno Glasgow Havana Istanbul Kyoto Leipzig Montreal Oslo "
-    "Phoenix Reykjavik Sapporo Toronto Uppsala Verona Windhoek Xalapa Zurich "
-    "Algiers Bristol Caracas Dublin Houston Izmir Jakarta Lahore Dundee Naples Pretoria Quebec Rabat Santiago "
-    "Tbilisi Ulsan Vienna Wichita Beirut Chicago Dresden Fukuoka Gdansk Helsinki Khartoum Lucknow Nagoya "
-    "Odessa".split()
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+def _phrases(text: str) -> tuple[str, ...]:
+    return tuple(" ".join(phrase.split()) for phrase in text.split("|"))
+
+
+LOCATIONS = _words(
+    """
+    Bergen Cusco Dakar Bhopal Krakow Lisbon Nairobi Palermo Quito Seville Tallinn Utrecht Warsaw Yerevan
+    Zagreb Antwerp Bogota Cardiff Edinburgh Fresno Glasgow Havana Istanbul Kyoto Leipzig Montreal Oslo
+    Phoenix Reykjavik Sapporo Toronto Uppsala Verona Windhoek Xalapa Zurich Algiers Bristol Caracas
+    Dublin Houston Izmir Jakarta Lahore Dundee Naples Pretoria Quebec Rabat Santiago Tbilisi Ulsan
+    Vienna Wichita Beirut Chicago Dresden Fukuoka Gdansk Helsinki Khartoum Lucknow Nagoya Odessa
+    """
 )
-CHARACTERS = tuple(
-    "Amara Boris Chloe Dmitri Elena Farid Greta Hugo Ingrid Jasper Keiko Lorenzo Mabel Nikhil Olga Pascal "
-    "Quentin Rosalind Stefan Tabitha Umberto Wanda Xavier Yusuf Zelda Agnes Bartholomew Camille Desmond Edith "
-    "Fergus Gideon Harriet Ivan Josephine Kwame "
-    "Leopold Margot Nadia Oscar Priya Rufus Thaddeus Ursula Victor Winifred Yvonne Zachary Beatrix Cedric "
-    "Dorothy Eugene Felix Gwendolyn Humphrey Isolde Juliet Kenneth Lucinda Mustafa Norbert Ophelia Philippa "
-    "Solveig".split()
+CHARACTERS = _words(
+    """
+    Amara Boris Chloe Dmitri Elena Farid Greta Hugo Ingrid Jasper Keiko Lorenzo Mabel Nikhil Olga Pascal
+    Quentin Rosalind Stefan Tabitha Umberto Wanda Xavier Yusuf Zelda Agnes Bartholomew Camille Desmond
+    Edith Fergus Gideon Harriet Ivan Josephine Kwame Leopold Margot Nadia Oscar Priya Rufus Thaddeus
+    Ursula Victor Winifred Yvonne Zachary Beatrix Cedric Dorothy Eugene Felix Gwendolyn Humphrey Isolde
+    Juliet Kenneth Lucinda Mustafa Norbert Ophelia Philippa Solveig
+    """
 )
 # An item is an adjective, a material and a thing: "red copper lamp". No adjective begins with a vowel.
-ADJECTIVES = tuple(
-    "red blue green white purple crimson tiny huge tall narrow round square flat bent hollow heavy smooth "
-    "jagged glossy dusty striped spotted painted carved folded broken worn bleached fancy strange "
-    "maroon beige gray cracked polished sturdy lopsided gleaming scented braided".split()
+ADJECTIVES = _words(
+    """
+    red blue green white purple crimson tiny huge tall narrow round square flat bent hollow heavy smooth
+    jagged glossy dusty striped spotted painted carved folded broken worn bleached fancy strange maroon
+    beige gray cracked polished sturdy lopsided gleaming scented braided
+    """
 )
-MATERIALS = tuple(
-    "copper iron silver bronze steel glass crystal clay marble granite jade pearl coral leather wool cotton "
-    "silk linen velvet paper wax bamboo cedar walnut straw rubber canvas ceramic slate plaster "
-    "pewter ebony felt gold birch hazel quartz porcelain denim wicker".split()
+MATERIALS = _words(
+    """
+    copper iron silver bronze steel glass crystal clay marble granite jade pearl coral leather wool
+    cotton silk linen velvet paper wax bamboo cedar walnut straw rubber canvas ceramic slate plaster
+    pewter ebony felt gold birch hazel quartz porcelain denim wicker
+    """
 )
-THINGS = tuple(
-    "lamp bowl mask comb key mirror flute drum goblet spoon bonnet glove ladder clock puppet kite basket bottle "
-    "bracelet brush chair crown flag hammer jar necklace pillow saddle shield whistle "
-    "violin trumpet anchor sword tray helmet teapot cushion umbrella compass".split()
+THINGS = _words(
+    """
+    lamp bowl mask comb key mirror flute drum goblet spoon bonnet glove ladder clock puppet kite basket
+    bottle bracelet brush chair crown flag hammer jar necklace pillow saddle shield whistle violin
+    trumpet anchor sword tray helmet teapot cushion umbrella compass
+    """
 )
-TOPICS = tuple(
-    "music|old songs|the weather|the next harvest|the price of salt|a lost brother|cold winters|"
-    "the storm at sea|good bread|life in the hills|"
-    "distant cousins|horses|a forgotten recipe|the length of the bridge|new taxes|gardens|"
-    "the quarrel of two neighbors|sleepless nights|a wedding in spring|the best way to cook fish".split("|")
+TOPICS = _phrases(
+    """
+    music| old songs| the weather| the next harvest| the price of salt| a lost brother| cold winters|
+    the storm at sea| good bread| life in the hills| distant cousins| horses| a forgotten recipe|
+    the length of the bridge| new taxes| gardens| the quarrel of two neighbors| sleepless nights|
+    a wedding in spring| the best way to cook fish
+    """
 )
-SETTINGS = tuple(
-    "again|at noon|near the river|under an old tree|for the rest of the day|all night|before dawn|"
-    "on the way to the hills|"
-    "behind the station|in spite of the cold|once more|on a wooden bench|while the streets grew empty|"
-    "after a short walk|without a break|until the last guests had gone|by candlelight|across the yard".split(
-        "|"
-    )
+SETTINGS = _phrases(
+    """
+    again| at noon| near the river| under an old tree| for the rest of the day| all night| before dawn|
+    on the way to the hills| behind the station| in spite of the cold| once more| on a wooden bench|
+    while the streets grew empty| after a short walk| without a break| until the last guests had gone|
+    by candlelight| across the yard
+    """
 )
 
 ARRIVALS = (

@@ -11,17 +11,17 @@ from functools import cache
 from typing import Literal
 
 from sparsestudy.errors import StudyError
-from sparsestudy.tasks.base import Draw, SyntheticTask, by_preset
+from sparsestudy.tasks.base import Draw, SyntheticTask
 from sparsestudy.tasks.filling import Frame
 from sparsestudy.tasks.narrative import Chapter, Journey, Scene, Story, tell, write
 from sparsestudy.tasks.narrative_forms import fillers
 from sparsestudy.tasks.narrative_words import WORDS
+from sparsestudy.tasks.presets import by_preset
 from sparsestudy.tasks.prompt import Parts
 
-INTRODUCTION = (
-    "Read the story of a journey. In each chapter Rowan reaches a place and meets a person. Rowan may also buy "
-    "or sell an item."
-)
+INTRODUCTION = "Read the story of a journey."
+# The short form leaves a prompt of 128 tokens room for three chapters.
+MORE = " In each chapter Rowan reaches a place and meets a person. Rowan may also buy or sell an item there."
 Asked = Literal["location", "character", "item"]
 SMALLEST, LARGEST = 15, 150
 # Sentences of each number of words that may close the gap behind the last chapter.
@@ -54,6 +54,15 @@ class StoryTask(SyntheticTask):
     @abstractmethod
     def fewest(self) -> int:
         """Chapters that the question needs at least."""
+
+    @property
+    def introduction(self) -> str:
+        """What the text is."""
+        return INTRODUCTION if self.preset == "direct" else INTRODUCTION + MORE
+
+    def form(self, what: str) -> str:
+        """What the answer must look like."""
+        return f"{'Answer with' if self.preset == 'direct' else 'Inside the answer tags write'} {what}"
 
     @abstractmethod
     def buys(self, scenes: Sequence[Scene]) -> list[bool]:

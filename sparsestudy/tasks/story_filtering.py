@@ -9,12 +9,13 @@ from math import comb
 from typing import ClassVar
 
 from sparsestudy.errors import StudyError
-from sparsestudy.tasks.base import Measures, by_preset
+from sparsestudy.tasks.base import Measures
 from sparsestudy.tasks.narrative import Chapter, Scene, Story
 from sparsestudy.tasks.narrative_forms import understand
 from sparsestudy.tasks.parsing import iou, numbered
+from sparsestudy.tasks.presets import by_preset
 from sparsestudy.tasks.prompt import Parts, Sample
-from sparsestudy.tasks.story import INTRODUCTION, StoryTask
+from sparsestudy.tasks.story import StoryTask
 
 # "There are 3 chapters" names no chapter.
 COUNT = re.compile(r"\b\d+\s+chapters\b", re.IGNORECASE)
@@ -88,14 +89,15 @@ class StoryFiltering(StoryTask):
         """See :meth:`StoryTask.ask`."""
         numbers = [chapter.number for chapter in log if chapter.bought is None]
         one = self.state_count and self.chapters_in_question == 1
-        which = f"{self.chapters_in_question} chapters" if self.state_count and not one else "chapters"
+        which = f"{self.chapters_in_question} chapters" if self.state_count else "chapters"
+        form = "the numbers alone, with commas between them."
+        if one:
+            which, form = "chapter", "the number alone."
         return Parts(
-            introduction=INTRODUCTION,
+            introduction=self.introduction,
             context=story.text,
-            question=f"In which {'chapter' if one else which} did Rowan buy no item?",
-            form="Answer with the number of the chapter only."
-            if one
-            else "Answer with the numbers of the chapters only, with commas between them.",
+            question=f"In which {which} did Rowan buy no item?",
+            form=self.form(form),
             prefix=f"Rowan bought no item in {'chapter' if one else 'chapters'}",
             evidence=tuple(story.chapters[number] for number in numbers),
             answer=tuple(map(str, numbers)),
@@ -136,9 +138,10 @@ def chance(without: int, chapters: int) -> float:
 def chapter_numbers(text: str) -> tuple[str, ...]:
     """The numbers that a reply lists, each once, in its order; ranges stand for all they hold."""
     lines = numbered(text)
-    if len(lines) > 1 and all(re.search(r"\d", line) for line in lines.values()):
-        if list(lines) == list(range(1, len(lines) + 1)):
-            text = "\n".join(lines.values())
+    # Lines numbered from 1 number the list, if each has a number of its own.
+    if len(lines) > 1 and list(lines) == [*range(1, len(lines) + 1)]:
+        rest = list(lines.values())
+        text = "\n".join(rest) if all(re.search(r"\d", line) for line in rest) else text
     text = RANGE.sub(_spelled, COUNT.sub(" ", text))
     return tuple(dict.fromkeys(str(int(number)) for number in re.findall(r"\d+", text)))
 

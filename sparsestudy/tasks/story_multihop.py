@@ -13,9 +13,12 @@ from sparsestudy.tasks.narrative import Chapter, Scene, Story
 from sparsestudy.tasks.narrative_forms import understand
 from sparsestudy.tasks.parsing import matches
 from sparsestudy.tasks.prompt import Parts, Sample
-from sparsestudy.tasks.story import INTRODUCTION, StoryTask, first_sentence, longest, named
+from sparsestudy.tasks.story import StoryTask, first_sentence, longest, named
 
 ASKED = re.compile(r"Which item did Rowan buy last before the (\w+ \w+ \w+)\?")
+
+# Purchases at least, so that the answer is not the only other item.
+PURCHASES = 3
 
 
 @dataclass(frozen=True)
@@ -24,12 +27,12 @@ class StoryMultihop(StoryTask):
 
     Args:
         purchase_share: share of the chapters in which something is bought, above 0 and at most 1. The number
-            of chapters between the two purchases is geometric with this parameter: with 1 the answer stands in
-            the chapter before, as in the reference, with the default 0.4 it is 2.5 chapters away on average.
+            of chapters from one purchase to the next is geometric with this mean share: always 1 for a share
+            of 1, as in the reference, and 2.5 on average for 0.4.
         chapter_words: see :class:`StoryTask`.
 
-    In about half of the chapters an item owned is sold. Sales never decide the answer, but they are lures: the
-    item asked about may come again where it is sold, and between the two purchases others may be.
+    In about half of the chapters an item owned is sold. Sales never decide the answer, but they are lures:
+    the item asked about may come again where it is sold, and between the two purchases others may be.
 
     Score: exact match of the item's name; case and a leading article do not count.
 
@@ -68,13 +71,13 @@ class StoryMultihop(StoryTask):
 
     @property
     def fewest(self) -> int:
-        """Three, so that the second purchase need not follow the first at once."""
-        return 3
+        """As many as purchases."""
+        return PURCHASES
 
     def buys(self, scenes: Sequence[Scene]) -> list[bool]:
-        """See :meth:`StoryTask.buys`; at least two purchases, however small the share."""
-        second = sorted(scene.rank for scene in scenes)[1]
-        return [scene.rank <= max(self.purchase_share, second) for scene in scenes]
+        """See :meth:`StoryTask.buys`; the fewest purchases however small the share."""
+        rank = sorted(scene.rank for scene in scenes)[PURCHASES - 1]
+        return [scene.rank <= max(self.purchase_share, rank) for scene in scenes]
 
     def ask(self, scenes: Sequence[Scene], log: Sequence[Chapter], story: Story, luck: int) -> Parts:
         """See :meth:`StoryTask.ask`."""
@@ -83,11 +86,11 @@ class StoryMultihop(StoryTask):
         place = 1 + (luck * (len(bought) - 1) >> 64)
         before, target = bought[place - 1 : place + 1]
         return Parts(
-            introduction=INTRODUCTION,
+            introduction=self.introduction,
             context=story.text,
             question=f"Which item did Rowan buy last before the {target.bought}?",
-            form="Answer with the name of the item only.",
-            prefix=f"The item that Rowan bought last before the {target.bought} was the",
+            form=self.form("the name alone."),
+            prefix=f"Before the {target.bought} Rowan last bought the",
             evidence=tuple(story.facts[chapter.number, "purchase"] for chapter in (before, target)),
             answer=(str(before.bought),),
             chance=1 / (len(bought) - 1),

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from sparsestudy.errors import StudyError
-from sparsestudy.tasks.base import Measures, by_preset
+from sparsestudy.tasks.base import Measures
 from sparsestudy.tasks.narrative import Chapter, Scene, Story
 from sparsestudy.tasks.narrative_forms import Kind, understand
 from sparsestudy.tasks.parsing import listed, matches, numbered
+from sparsestudy.tasks.presets import by_preset
 from sparsestudy.tasks.prompt import Parts, Sample
-from sparsestudy.tasks.story import INTRODUCTION, Asked, StoryTask, first_sentence, kind_of, longest, named
+from sparsestudy.tasks.story import Asked, StoryTask, first_sentence, kind_of, longest, named
 
 KINDS: tuple[Asked, ...] = ("location", "character", "item")
 TOLD: dict[Asked, Kind] = {"location": "arrival", "character": "meeting", "item": "purchase"}
@@ -30,6 +31,9 @@ PREFIXES: dict[Asked, str] = {
 }
 ASKED = re.compile(r"Which (place|person|item) did Rowan \w+ in chapter (\d+)\?")
 WORD: dict[str, Kind] = {"place": "arrival", "person": "meeting", "item": "purchase"}
+
+ALONE = "the name alone."
+LINES = "one numbered line for each question, in their order: the number, a full stop, and the name alone."
 
 
 @dataclass(frozen=True)
@@ -78,8 +82,8 @@ class StoryRetrieval(StoryTask):
 
     @property
     def fewest(self) -> int:
-        """See :attr:`StoryTask.fewest`."""
-        return self.queries
+        """Two, so that there is something to choose from."""
+        return max(self.queries, 2)
 
     def buys(self, scenes: Sequence[Scene]) -> list[bool]:
         """See :meth:`StoryTask.buys`."""
@@ -93,10 +97,10 @@ class StoryRetrieval(StoryTask):
         spans = [(story.headers[c.number], story.facts[c.number, TOLD[kind]]) for c, kind in pairs]
         single = self.queries == 1
         return Parts(
-            introduction=INTRODUCTION,
+            introduction=self.introduction,
             context=story.text,
             question=questions[0] if single else "\n".join(f"{i}. {q}" for i, q in enumerate(questions, 1)),
-            form="Answer with the name only." if single else "Answer with one numbered line for each question.",
+            form=self.form(ALONE if single else LINES),
             prefix=PREFIXES[pairs[0][1]].format(pairs[0][0].number) if single else "Answers:",
             evidence=tuple(span for both in sorted(spans) for span in both),
             answer=tuple(_value(chapter, kind) for chapter, kind in pairs),
