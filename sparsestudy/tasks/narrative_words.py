@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-PROTAGONIST = "Rowan"
-
 
 def _words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
@@ -61,18 +59,18 @@ THINGS = _words(
 )
 TOPICS = _phrases(
     """
-    music| old songs| the weather| the next harvest| the price of salt| a lost brother| cold winters|
-    the storm at sea| good bread| life in the hills| distant cousins| horses| a forgotten recipe|
-    the length of the bridge| new taxes| gardens| the quarrel of two neighbors| sleepless nights|
-    a wedding in spring| the best way to cook fish
+    music|old songs|the weather|the next harvest|the price of salt|a lost brother|cold winters|
+    the storm at sea|good bread|life in the hills|distant cousins|horses|a forgotten recipe|
+    the length of the bridge|new taxes|gardens|the quarrel of two neighbors|sleepless nights|
+    a wedding in spring|the best way to cook fish
     """
 )
 SETTINGS = _phrases(
     """
-    again| at noon| near the river| under an old tree| for the rest of the day| all night| before dawn|
-    on the way to the hills| behind the station| in spite of the cold| once more| on a wooden bench|
-    while the streets grew empty| after a short walk| without a break| until the last guests had gone|
-    by candlelight| across the yard
+    again|at noon|near the river|under an old tree|for the rest of the day|all night|before dawn|
+    on the way to the hills|behind the station|in spite of the cold|once more|on a wooden bench|
+    while the streets grew empty|after a short walk|without a break|until the last guests had gone|
+    by candlelight|across the yard
     """
 )
 
