@@ -1,4 +1,4 @@
-"""Laws of the narratives: what happens is consistent, is told in full, and is not given away by anything else."""
+"""Laws of the narratives: what happens is consistent, is told in full, and leaves no other trace."""
 
 from __future__ import annotations
 
@@ -83,7 +83,9 @@ def test_the_text_tells_the_log_and_the_spans_lie_where_they_say(
     assert understand(story.text) == expected
     assert len(story.facts) == len(expected)
     assert story.text.count("Rain fell.") >= padding.count("Rain fell.")
-    assert understand(f"Read this.\n\n{story.text}\n\nWhich item did Rowan buy?\n\nRowan bought the") == expected
+    assert (
+        understand(f"Read this.\n\n{story.text}\n\nWhich item did Rowan buy?\n\nRowan bought the") == expected
+    )
 
 
 @given(seeds, counts, sizes, pools, shares)
@@ -140,6 +142,14 @@ def test_a_purchase_changes_neither_the_words_nor_the_sentences_of_its_chapter(
         assert [len(text.split()) for _, text in one.sentences] == [
             len(text.split()) for _, text in other.sentences
         ]
+
+
+@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.parametrize("size", [20, 150])
+def test_what_stands_for_a_purchase_has_about_as_many_characters(size: int, pool: str) -> None:
+    scenes = Journey(random.Random(4), size, pool).first(1000)
+    slots = [slot for scene in scenes for slot in scene.slots if slot.kind == "purchase"]
+    assert abs(np.mean([len(slot.text) - len(slot.instead) for slot in slots])) < 2
 
 
 @pytest.mark.parametrize("pool", POOLS)

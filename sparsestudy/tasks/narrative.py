@@ -5,7 +5,8 @@ in an earlier chapter. Other sentences fill the chapter up to its size. Every an
 computed from the log.
 
 A chapter is drawn before it is decided whether something is bought or sold in it: each such sentence comes
-with another of equally many words that stands in its place. So the length of a chapter says nothing about it.
+with another of equally many words, and to within about one as many characters, that stands in its place. So
+the length of a chapter says nothing about it.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from sparsestudy.tasks.narrative_words import WORDS, Words
 
 # Words of the header "Chapter 12:".
 HEADER = 2
-# The planned words of a chapter lie within this share of the size asked for.
-SPREAD = 0.2
+# The planned words of a chapter lie within SPREAD of the size asked for. Of three in a row one is shorter by
+# about STEP, one as long and one longer, so that how much room three chapters need hardly depends on chance.
+SPREAD, STEP = 0.2, 0.14
 # Share of the scenes with a sentence in which something may be sold.
 SALES = 0.5
 # Words of the sentences that fill a chapter.
@@ -173,9 +175,11 @@ def _said(slot: Slot, events: dict[Kind, str | None]) -> tuple[Kind, str]:
 def _scenes(rng: random.Random, size: int, pool: str, words: Words) -> Iterator[Scene]:
     places, people = words.locations, words.characters
     pairs = _shuffled(rng, len(places) * len(people))
+    steps: list[float] = []
     for pair, item in zip(pairs, _items(rng, words), strict=False):
         location, character = places[pair // len(people)], people[pair % len(people)]
-        planned = round(size * rng.uniform(1 - SPREAD, 1 + SPREAD)) - HEADER
+        steps = steps or rng.sample([-STEP, 0, STEP], 3)
+        planned = round(size * (1 + steps.pop() + rng.uniform(STEP - SPREAD, SPREAD - STEP))) - HEADER
         sells = rng.random() < SALES
         slots = tuple(_slots(rng, planned, pool, location, character, item, sells))
         yield Scene(location, character, item, slots, sells, rng.random(), rng.random())
@@ -229,12 +233,13 @@ def _slots(
             yield Slot("meeting", forms["meeting"].replace("{person}", character))
         else:
             length = part if isinstance(part, int) else words_in(forms[part])
-            other = filler(rng, length, pool, met, said).replace("{person}", character)
+            # The item of a sale is not known yet, but this one has about as many characters.
+            like = "" if isinstance(part, int) else forms[part].replace("{item}", item)
+            other = filler(rng, length, pool, character if met else None, said, like)
             if isinstance(part, int):
                 yield Slot("filler", other)
             else:
-                told = forms[part].replace("{item}", item) if part == "purchase" else forms[part]
-                yield Slot(part, told, other)
+                yield Slot(part, like if part == "purchase" else forms[part], other)
 
 
 def _split(rng: random.Random, words: int) -> list[int]:

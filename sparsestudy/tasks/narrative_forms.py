@@ -19,8 +19,8 @@ FORMS: dict[Kind, tuple[str, ...]] = {
     "sale": SALES,
 }
 ITEM_WORDS = 3
-# A sentence is drawn again so often at most when its chapter has it already.
-TRIES = 3
+# A sentence is drawn again so often: when its chapter has it already, or to find one of the right length.
+TRIES = 6
 _FIELDS = {"place": r"([A-Z]\w+)", "person": r"([A-Z]\w+)", "item": r"(\w+ \w+ \w+)"}
 
 
@@ -73,15 +73,28 @@ def fillers(words: int, pool: str, met: bool) -> tuple[tuple[str, ...], ...]:
     return tuple(found)
 
 
-def filler(rng: random.Random, words: int, pool: str, met: bool, said: set[str]) -> str:
-    """One of :func:`fillers`; another than those said, if one comes up."""
-    forms = fillers(words, pool, met)
-    sentence = rng.choice(rng.choice(forms))
+def filler(rng: random.Random, words: int, pool: str, person: str | None, said: set[str], like: str) -> str:
+    """One of :func:`fillers`; another than those said, if one comes up.
+
+    Args:
+        rng: draws.
+        words: see :func:`fillers`.
+        pool: the same.
+        person: whom the sentence may be about.
+        said: what the chapter says already; the sentence is added.
+        like: a sentence with about as many characters, or none.
+    """
+    forms = fillers(words, pool, person is not None)
+    best, nearest = "", 0
     for _ in range(TRIES):
-        if sentence in said:
-            sentence = rng.choice(rng.choice(forms))
-    said.add(sentence)
-    return sentence
+        sentence = rng.choice(rng.choice(forms)).replace("{person}", person or "")
+        off = abs(len(sentence) - len(like)) if like else 0
+        if not best or best in said or (sentence not in said and off < nearest):
+            best, nearest = sentence, off
+        if not nearest and best not in said:
+            break
+    said.add(best)
+    return best
 
 
 def understand(text: str) -> list[Event]:
@@ -93,8 +106,8 @@ def understand(text: str) -> list[Event]:
     events: list[Event] = []
     before, *chapters = re.split(r"\bChapter (\d+):", text)
     for number, body in zip(("0", *chapters[::2]), (before, *chapters[1::2]), strict=True):
-        for sentence in re.findall(r"[^.?!:]+\.", body):
-            kind, value = _told(" ".join(sentence.split()))
+        for sentence in re.findall(r"[^.?!:>\n]+\.", body):
+            kind, value = _told(sentence.strip())
             if kind != "filler":
                 events.append(Event(int(number), kind, value))
     told = [(event.chapter, event.kind) for event in events if event.chapter]

@@ -5,22 +5,23 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import comb
 from typing import ClassVar
 
 from sparsestudy.errors import StudyError
 from sparsestudy.tasks.base import Measures
 from sparsestudy.tasks.narrative import Chapter, Scene, Story
 from sparsestudy.tasks.narrative_forms import understand
-from sparsestudy.tasks.parsing import iou, numbered
+from sparsestudy.tasks.parsing import guessed_iou, iou, numbered
 from sparsestudy.tasks.presets import by_preset
 from sparsestudy.tasks.prompt import Parts, Sample
 from sparsestudy.tasks.story import StoryTask
 
 # "There are 3 chapters" names no chapter.
 COUNT = re.compile(r"\b\d+\s+chapters\b", re.IGNORECASE)
+# "3-5" or "3 to Chapter 5", in one line: a hyphen before the number of the next line is a bullet.
 RANGE = re.compile(
-    r"(?<![\d-])(\d+)\s*(?:-|–|—|\bto\b|\bthrough\b)\s*(?:chapter\s+)?(\d+)(?![\d-])", re.IGNORECASE
+    r"(?<![\d-])(\d+)[ \t*]*(?:-|–|—|\bto\b|\bthrough\b)[ \t*]*(?:chapter[ \t]+)?(\d+)(?![\d-])",
+    re.IGNORECASE,
 )
 # A wider range is taken for its two ends, so that no reply can ask for millions of numbers.
 WIDEST = 10_000
@@ -101,7 +102,7 @@ class StoryFiltering(StoryTask):
             prefix=f"Rowan bought no item in {'chapter' if one else 'chapters'}",
             evidence=tuple(story.chapters[number] for number in numbers),
             answer=tuple(map(str, numbers)),
-            chance=chance(self.chapters_in_question, len(log)),
+            chance=guessed_iou(self.chapters_in_question, len(log)),
             joint="\n\n",
         )
 
@@ -124,15 +125,6 @@ class StoryFiltering(StoryTask):
         events = [event for event in understand(prompt) if event.chapter]
         bought = {event.chapter for event in events if event.kind == "purchase"}
         return ", ".join(str(n) for n in sorted({event.chapter for event in events} - bought))
-
-
-def chance(without: int, chapters: int) -> float:
-    """Expected intersection over union of so many distinct chapters drawn at random among all."""
-    ways = comb(chapters, without)
-    return sum(
-        comb(without, hits) * comb(chapters - without, without - hits) / ways * hits / (2 * without - hits)
-        for hits in range(1, without + 1)
-    )
 
 
 def chapter_numbers(text: str) -> tuple[str, ...]:

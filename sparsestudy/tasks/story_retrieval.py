@@ -68,7 +68,7 @@ class StoryRetrieval(StoryTask):
         """Check the number of queries."""
         super().__post_init__()
         if self.queries < 1:
-            raise StudyError(f"story_retrieval needs at least 1 query, not {self.queries}.")
+            raise StudyError(f"story_retrieval needs queries of at least 1, not {self.queries}.")
 
     @property
     def binary(self) -> bool:
@@ -82,8 +82,8 @@ class StoryRetrieval(StoryTask):
 
     @property
     def fewest(self) -> int:
-        """Two, so that there is something to choose from."""
-        return max(self.queries, 2)
+        """Three, so that there is something to choose from."""
+        return max(self.queries, 3)
 
     def buys(self, scenes: Sequence[Scene]) -> list[bool]:
         """See :meth:`StoryTask.buys`."""
