@@ -192,6 +192,7 @@ def test_no_two_names_are_alike() -> None:
         assert min(distance(a.lower(), b.lower()) for a, b in itertools.combinations(names, 2)) >= 3
     parts = words.adjectives + words.materials + words.things
     assert len(set(parts)) == len(parts)
+    assert not [adjective for adjective in words.adjectives if adjective[0] in "aeiou"]
     assert len(words.adjectives) == len(words.materials) == len(words.things)
 
 

@@ -12,16 +12,15 @@ import pytest
 from scipy import stats
 from word_level import WORD, word_level
 
-from sparsestudy.errors import StudyError
 from sparsestudy.tasks import TASKS
 from sparsestudy.tasks.narrative_forms import Event, understand
 from sparsestudy.tasks.prompt import Sample
-from sparsestudy.tasks.story_filtering import StoryFiltering, chapter_numbers
+from sparsestudy.tasks.story_filtering import StoryFiltering
 from sparsestudy.tasks.story_multihop import ASKED, StoryMultihop
 from sparsestudy.tasks.story_retrieval import StoryRetrieval
 
 # Samples of short and of long prompts: enough for the margins below, few enough for seconds.
-SHORT, LONG = 400, 150
+SHORT, LONG = 250, 100
 
 
 @dataclass(frozen=True)
@@ -131,8 +130,9 @@ def hops(story: Told) -> tuple[int, list[Event], Event]:
 def test_the_distance_between_the_two_purchases_is_geometric(share: float) -> None:
     distances = np.array([hops(story)[0] for story in told(StoryMultihop(purchase_share=share), 2048)])
     # At 2,048 tokens there are some 75 chapters, so that hardly a distance is cut short.
-    assert (distances == 1).mean() == pytest.approx(share, abs=0.12)
-    assert distances.mean() == pytest.approx(1 / share, rel=0.2)
+    error = np.sqrt((1 - share) / len(distances))
+    assert (distances == 1).mean() == pytest.approx(share, abs=4 * error * np.sqrt(share) + 0.02)
+    assert distances.mean() == pytest.approx(1 / share, rel=4 * error + 0.05)
     assert share == 1 or distances.max() >= 3 / share
 
 
@@ -158,15 +158,6 @@ def test_both_purchases_are_the_evidence() -> None:
         first, second = (story.sample.prompt[a:b] for a, b in story.sample.evidence)
         assert [e.value for e in understand(first)] == [story.sample.answer[0]]
         assert [e.value for e in understand(second)] == [ASKED.search(story.sample.prompt)[1]]  # type: ignore[index]
-
-
-def test_the_item_asked_about_is_no_answer() -> None:
-    task = StoryMultihop()
-    sample = task.sample(word_level(), 512, 0)
-    target = ASKED.search(sample.prompt)[1]  # type: ignore[index]
-    assert task.score(sample, f" {target}").parsed is False
-    assert task.score(sample, f" {sample.answer[0]}, and then the {target}.").value == 1
-    assert task.score(sample, f" {target} came after the {sample.answer[0]}.").value == 1
 
 
 def test_every_kind_and_every_place_is_asked_for_equally_often() -> None:
@@ -231,48 +222,3 @@ def test_the_small_pool_needs_few_words(name: str) -> None:
             )
             words |= set(re.findall(WORD, sample.prompt + " ".join(sample.answer)))
     assert len(words) <= 350
-
-
-@pytest.mark.parametrize(
-    ("name", "fields"),
-    [
-        ("story_retrieval", {"queries": 0}),
-        ("story_retrieval", {"chapter_words": 14}),
-        ("story_filtering", {"chapters_in_question": 0}),
-        ("story_filtering", {"chapter_words": 151}),
-        ("story_multihop", {"purchase_share": 0.0}),
-        ("story_multihop", {"purchase_share": 1.1}),
-    ],
-)
-def test_impossible_parameters_are_refused(name: str, fields: dict[str, object]) -> None:
-    field = next(iter(fields))
-    with pytest.raises(StudyError, match=f"{name} needs .*{field.split('_')[0][:5]}"):
-        TASKS[name](**fields)
-
-
-def test_a_narrative_ends_with_its_names() -> None:
-    with pytest.raises(StudyError, match="cannot fill"):
-        StoryFiltering(chapter_words=15, pool="ladder").sample(word_level(), 65536, 0)
-
-
-@pytest.mark.parametrize(
-    ("text", "numbers"),
-    [
-        ("3, 4 and 5", "3 4 5"),
-        ("Chapter 3, 4, 5", "3 4 5"),
-        ("3-5", "3 4 5"),
-        ("chapters 3–5, 9", "3 4 5 9"),
-        ("3 to chapter 5", "3 4 5"),
-        ("10-12 and 3-4", "10 11 12 3 4"),
-        ("There are 2 chapters: 4 and 9", "4 9"),
-        ("1. Chapter 4\n2. Chapter 9", "4 9"),
-        ("1. 4\n2. 9", "4 9"),
-        ("1\n2\n4", "1 2 4"),
-        ("- 4\n- 9", "4 9"),
-        ("2020-12-01", "2020 12 1"),
-        ("04, 4", "4"),
-        ("none", ""),
-    ],
-)
-def test_lists_of_chapters_are_read_as_what_they_mean(text: str, numbers: str) -> None:
-    assert " ".join(chapter_numbers(text)) == numbers

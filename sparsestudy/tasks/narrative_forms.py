@@ -9,7 +9,7 @@ from functools import cache
 from typing import Literal
 
 from sparsestudy.errors import StudyError
-from sparsestudy.tasks.narrative_words import ARRIVALS, MEETINGS, PURCHASES, QUIET, SALES, TALK, WORDS
+from sparsestudy.tasks.narrative_words import ARRIVALS, MEETINGS, PURCHASES, SALES, WORDS
 
 Kind = Literal["arrival", "meeting", "purchase", "sale", "filler"]
 FORMS: dict[Kind, tuple[str, ...]] = {
@@ -61,10 +61,11 @@ def fillers(words: int, pool: str, met: bool) -> tuple[tuple[str, ...], ...]:
         met: whether they may have a field for the person of the chapter.
     """
     found = []
-    for form in QUIET + TALK if met else QUIET:
+    known = WORDS[pool]
+    for form in known.quiet + known.talk if met else known.quiet:
         sentences = []
-        for topic in WORDS[pool].topics if "{topic}" in form else ("",):
-            for end in ("", *(f" {setting}" for setting in WORDS[pool].settings)):
+        for topic in known.topics if "{topic}" in form else ("",):
+            for end in ("", *(f" {setting}" for setting in known.settings)):
                 sentence = f"{form.replace('{topic}', topic)}{end}."
                 if len(sentence.split()) == words:
                     sentences.append(sentence)

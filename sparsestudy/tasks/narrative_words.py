@@ -69,7 +69,7 @@ SETTINGS = _phrases(
     """
     again|at noon|near the river|under an old tree|for the rest of the day|all night|before dawn|
     on the way to the hills|behind the station|in spite of the cold|once more|on a wooden bench|
-    while the streets grew empty|after a short walk|without a break|until the last guests had gone|
+    while the lights went out|after a short walk|without a break|until the last guests had gone|
     by candlelight|across the yard
     """
 )
@@ -112,7 +112,7 @@ PURCHASES = (
 SALES = (
     "Rowan sold a {item}.",
     "Rowan sold the {item}.",
-    "Rowan gave away the {item} for six coins.",
+    "Rowan handed over the {item} for six coins.",
     "A merchant paid Rowan for the {item}.",
     "At the market Rowan sold a {item}.",
     "Rowan let a {item} go for a good price.",
@@ -133,6 +133,25 @@ QUIET = (
     "The streets stayed empty",
     "Rowan thought about {topic}",
     "Rowan read a book about {topic}",
+    "The sun came out",
+    "Fog covered the fields",
+    "Two cats fought",
+    "A door slammed",
+    "Someone played the piano",
+    "The clouds turned dark",
+    "Rowan drank tea",
+    "Rowan slept badly",
+    "Rowan counted the stars",
+    "Rowan walked in circles",
+    "Rowan studied old maps",
+    "Rowan dreamed of {topic}",
+    "A stranger sang about {topic}",
+    "A newspaper wrote about {topic}",
+    "The shops closed early",
+    "Rowan washed two shirts",
+    "Snow covered the roofs",
+    "Rowan watched the boats",
+    "The coffee tasted bitter",
 )
 TALK = (
     "{person} talked about {topic}",
@@ -145,12 +164,26 @@ TALK = (
     "Rowan asked {person} about {topic}",
     "{person} remembered {topic} well",
     "{person} smiled",
+    "{person} laughed",
+    "{person} yawned",
+    "{person} complained about {topic}",
+    "{person} whispered something about {topic}",
+    "{person} poured tea for Rowan",
+    "{person} drew a map for Rowan",
+    "Rowan thanked {person}",
+    "Rowan argued with {person} about {topic}",
+    "{person} promised to write",
+    "{person} described {topic} in detail",
+    "Rowan and {person} talked about {topic}",
+    "{person} told Rowan a joke",
+    "Rowan helped {person} in the kitchen",
+    "{person} worried about {topic}",
 )
 
 
 @dataclass(frozen=True)
 class Words:
-    """What a narrative draws from; equal sentence forms whatever the pool."""
+    """What a narrative draws from; its facts are told in the same forms whatever the pool."""
 
     locations: tuple[str, ...]
     characters: tuple[str, ...]
@@ -159,10 +192,13 @@ class Words:
     things: tuple[str, ...]
     topics: tuple[str, ...]
     settings: tuple[str, ...]
+    quiet: tuple[str, ...]
+    talk: tuple[str, ...]
 
 
 WORDS = {
-    "full": Words(LOCATIONS, CHARACTERS, ADJECTIVES, MATERIALS, THINGS, TOPICS, SETTINGS),
+    "full": Words(LOCATIONS, CHARACTERS, ADJECTIVES, MATERIALS, THINGS, TOPICS, SETTINGS, QUIET, TALK),
+    # Pairs of a place and a person for 32k tokens of short chapters, and items for as many purchases.
     "ladder": Words(
         LOCATIONS[:36],
         CHARACTERS[:36],
@@ -171,5 +207,7 @@ WORDS = {
         THINGS[:30],
         TOPICS[:10],
         SETTINGS[:8],
+        QUIET[:13],
+        TALK[:10],
     ),
 }

@@ -25,7 +25,7 @@ MORE = " In each chapter Rowan reaches a place and meets a person. Rowan may als
 Asked = Literal["location", "character", "item"]
 SMALLEST, LARGEST = 15, 150
 # Sentences of each number of words that may close the gap behind the last chapter.
-CLOSING = 6
+CLOSING = 10
 # Tokens of a word, its share of marks included, with the tokenizers of hub models.
 WORD_TOKENS = 1.4
 _FIRST = re.compile(r"(?:\W*\d+[.):]+)?[^.\n]*[^\s.][^.\n]*[.\n]")
