@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparsestudy.errors import StudyError
-from sparsestudy.tasks.narrative import SPREAD, Chapter, Journey, Scene, tell, write
-from sparsestudy.tasks.narrative_forms import FORMS, Event, Kind, fillers, understand
+from sparsestudy.tasks.journey import SPREAD, Journey, Scene
+from sparsestudy.tasks.narrative import Chapter, tell, write
+from sparsestudy.tasks.narrative_forms import FORMS, Event, Kind, fillers, offer_forms, understand, words_in
 from sparsestudy.tasks.narrative_words import WORDS
 
 POOLS = sorted(WORDS)
@@ -25,9 +26,9 @@ pools = st.sampled_from(POOLS)
 shares = st.floats(0, 1)
 
 
-def told(seed: int, count: int, size: int, pool: str, share: float) -> list[Chapter]:
-    """A log in which so large a share of the chapters has a purchase."""
-    scenes = Journey(random.Random(seed), size, pool).first(count)
+def told(seed: int, count: int, size: int, pool: str, share: float, offers: float = 0.5) -> list[Chapter]:
+    """A log in which so large a share of the chapters has a purchase, and of the others an offer."""
+    scenes = Journey(random.Random(seed), size, pool, offers).first(count)
     return tell(scenes, [scene.rank < share for scene in scenes])
 
 
@@ -37,6 +38,7 @@ def events(chapter: Chapter) -> dict[Kind, str | None]:
         "meeting": chapter.character,
         "purchase": chapter.bought,
         "sale": chapter.sold,
+        "offer": chapter.offered,
     }
 
 
@@ -55,6 +57,10 @@ def test_only_what_was_bought_before_is_sold_and_nothing_comes_twice(
             assert chapter.bought not in bought
             bought.add(chapter.bought)
             owned.add(chapter.bought)
+        if chapter.offered:
+            assert not chapter.bought
+            assert chapter.offered not in bought
+            bought.add(chapter.offered)
     assert len(pairs) == count
 
 
@@ -129,7 +135,7 @@ def test_the_first_scenes_do_not_depend_on_how_many_follow(
 def test_a_purchase_changes_neither_the_words_nor_the_sentences_of_its_chapter(
     seed: int, size: int, pool: str
 ) -> None:
-    scenes = Journey(random.Random(seed), size, pool).first(20)
+    scenes = Journey(random.Random(seed), size, pool, 0.5).first(20)
 
     def lengths(scene: Scene, buy: bool) -> list[int]:
         return [len(text.split()) for _, text in tell([scene], [buy])[0].sentences]
@@ -201,7 +207,7 @@ def test_every_form_is_understood_as_its_kind(pool: str) -> None:
     words = WORDS[pool]
     place, person = words.locations[0], words.characters[0]
     item = f"{words.adjectives[0]} {words.materials[0]} {words.things[0]}"
-    values: dict[Kind, str] = {"arrival": place, "meeting": person, "purchase": item, "sale": item}
+    values = dict.fromkeys(FORMS, item) | {"arrival": place, "meeting": person}
     for kind, forms in FORMS.items():
         for form in forms:
             sentence = form.replace("{place}", place).replace("{person}", person).replace("{item}", item)
@@ -225,3 +231,11 @@ def test_the_place_of_a_fact_in_its_chapter_varies() -> None:
         for kind in ("meeting", "purchase"):
             places = Counter([k for k, _ in chapter.sentences].index(kind) for chapter in log)
             assert max(places.values()) <= most * len(log), (size, kind, places)
+
+
+def test_an_offer_can_stand_for_every_purchase_and_only_where_wanted() -> None:
+    for words in map(words_in, FORMS["purchase"]):
+        assert len(offer_forms(words)) >= 2
+    assert not any(chapter.offered for chapter in told(0, 300, 20, "full", 0.5, offers=0.0))
+    offered = [chapter.offered for chapter in told(0, 600, 20, "full", 0.0, offers=0.5)]
+    assert 0.4 < sum(map(bool, offered)) / len(offered) < 0.6

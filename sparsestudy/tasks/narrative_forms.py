@@ -9,14 +9,15 @@ from functools import cache
 from typing import Literal
 
 from sparsestudy.errors import StudyError
-from sparsestudy.tasks.narrative_words import ARRIVALS, MEETINGS, PURCHASES, SALES, WORDS
+from sparsestudy.tasks.narrative_words import ARRIVALS, MEETINGS, OFFERS, PURCHASES, SALES, WORDS
 
-Kind = Literal["arrival", "meeting", "purchase", "sale", "filler"]
+Kind = Literal["arrival", "meeting", "purchase", "sale", "offer", "filler"]
 FORMS: dict[Kind, tuple[str, ...]] = {
     "arrival": ARRIVALS,
     "meeting": MEETINGS,
     "purchase": PURCHASES,
     "sale": SALES,
+    "offer": OFFERS,
 }
 ITEM_WORDS = 3
 # A sentence is drawn again so often: when its chapter has it already, or to find one of the right length.
@@ -49,6 +50,12 @@ def shortest(kind: Kind) -> int:
 def choices(kind: Kind, most: int) -> tuple[str, ...]:
     """The forms of a kind with at most so many words, or the shortest ones."""
     return tuple(form for form in FORMS[kind] if words_in(form) <= max(most, shortest(kind)))
+
+
+@cache
+def offer_forms(words: int) -> tuple[str, ...]:
+    """The forms of an offer with so many words."""
+    return tuple(form for form in OFFERS if words_in(form) == words)
 
 
 @cache
@@ -102,7 +109,7 @@ def understand(text: str) -> list[Event]:
     """The events that a text tells, in its order; sentences of no known form tell nothing.
 
     Raises:
-        StudyError: two places, persons, purchases or sales in one chapter.
+        StudyError: two places, persons, purchases, sales or offers in one chapter.
     """
     events: list[Event] = []
     before, *chapters = re.split(r"\bChapter (\d+):", text)

@@ -118,6 +118,17 @@ SALES = (
     "Rowan let a {item} go for a good price.",
     "The {item} of Rowan went to a merchant.",
 )
+# As many words as a purchase has: 6, 8, 9 or 10.
+OFFERS = (
+    "Rowan admired the {item}.",
+    "Rowan refused a {item}.",
+    "A merchant showed Rowan the {item}.",
+    "Rowan only looked at the {item}.",
+    "In the end Rowan refused the {item}.",
+    "At the market Rowan admired a {item}.",
+    "After a long walk Rowan admired the {item}.",
+    "Rowan refused the {item} for a good price.",
+)
 # What fills a chapter. Those without a person may stand before the meeting.
 QUIET = (
     "Rain fell",

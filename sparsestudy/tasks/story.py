@@ -8,12 +8,13 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import ClassVar, Literal
 
 from sparsestudy.errors import StudyError
 from sparsestudy.tasks.base import Draw, SyntheticTask
 from sparsestudy.tasks.filling import Frame
-from sparsestudy.tasks.narrative import Chapter, Journey, Scene, Story, tell, write
+from sparsestudy.tasks.journey import Journey, Scene
+from sparsestudy.tasks.narrative import Chapter, Story, tell, write
 from sparsestudy.tasks.narrative_forms import fillers
 from sparsestudy.tasks.narrative_words import WORDS
 from sparsestudy.tasks.presets import by_preset
@@ -39,6 +40,9 @@ class StoryTask(SyntheticTask):
         chapter_words: words of a chapter, on average: 15 to 150. One of the paper's has about 150. With fewer
             than 25, chapters tell little but their facts.
     """
+
+    # Share of the chapters without a purchase in which an item is seen and not bought.
+    offers: ClassVar[float] = 0.0
 
     chapter_words: int = by_preset(direct=20, paper=150)
 
@@ -82,7 +86,7 @@ class StoryTask(SyntheticTask):
     def compose(self, frame: Frame, draw: Draw) -> Parts:
         """See :meth:`Task.compose`."""
         luck = draw.rng.getrandbits(64)
-        journey = Journey(draw.rng, self.chapter_words, self.pool)
+        journey = Journey(draw.rng, self.chapter_words, self.pool, self.offers)
 
         def make(texts: list[str], short: list[str]) -> Parts:
             scenes = journey.first(self.fewest + len(texts))

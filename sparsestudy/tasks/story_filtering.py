@@ -9,7 +9,8 @@ from typing import ClassVar
 
 from sparsestudy.errors import StudyError
 from sparsestudy.tasks.base import Measures
-from sparsestudy.tasks.narrative import Chapter, Scene, Story
+from sparsestudy.tasks.journey import Scene
+from sparsestudy.tasks.narrative import Chapter, Story
 from sparsestudy.tasks.narrative_forms import understand
 from sparsestudy.tasks.parsing import guessed_iou, iou, numbered
 from sparsestudy.tasks.presets import by_preset

@@ -9,7 +9,8 @@ from typing import ClassVar
 
 from sparsestudy.errors import StudyError
 from sparsestudy.tasks.base import Measures
-from sparsestudy.tasks.narrative import Chapter, Scene, Story
+from sparsestudy.tasks.journey import Scene
+from sparsestudy.tasks.narrative import Chapter, Story
 from sparsestudy.tasks.narrative_forms import understand
 from sparsestudy.tasks.parsing import matches
 from sparsestudy.tasks.prompt import Parts, Sample
@@ -31,8 +32,9 @@ class StoryMultihop(StoryTask):
             of 1, as in the reference, and 2.5 on average for 0.4.
         chapter_words: see :class:`StoryTask`.
 
-    In about half of the chapters an item owned is sold. Sales never decide the answer, but they are lures:
-    the item asked about may come again where it is sold, and between the two purchases others may be.
+    An item owned is sold in up to half of the chapters, and in three of four without a purchase an item is
+    seen and not bought. Neither decides the answer, but they are lures: the item asked about may come again
+    where it is sold, and the item named last before it is the answer in less than half of the samples.
 
     Score: exact match of the item's name; case and a leading article do not count.
 
@@ -40,14 +42,15 @@ class StoryMultihop(StoryTask):
     and names are our own.
 
     Deviations: not every chapter has a purchase (in the reference every one has, so that two neighboring
-    chapters hold question and answer); both purchases are recorded as evidence, the earlier one first; no two
-    items share two of their three words, while the pool has enough; the answer is the first item of the reply
-    other than the one asked about, whatever stands around it; a reply without one scores 0 (the reference
-    leaves it out of the mean).
+    chapters hold question and answer); items are also seen and not bought; both purchases are recorded as
+    evidence, the earlier one first; no two items share two of their three words, while the pool has enough;
+    the answer is the first item of the reply other than the one asked about, whatever stands around it; a
+    reply without one scores 0 (the reference leaves it out of the mean).
     """
 
     name: ClassVar[str] = "story_multihop"
     measures: ClassVar[Measures] = Measures("low", "high", "semi-synthetic")
+    offers = 0.75
 
     purchase_share: float = 0.4
 
