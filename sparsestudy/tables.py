@@ -12,8 +12,7 @@ from sparsestudy import stats
 from sparsestudy.cells import group_of
 from sparsestudy.schema import CELL, NOT_RUN, STATUS
 
-MARGIN = 0.05
-"""A loss smaller than this counts as no loss that matters (one twentieth of the scale)."""
+MARGIN = stats.MARGIN
 POWER = stats.POWER
 LEVEL = 1 - stats.CONFIDENCE
 """Chance of a false alarm that is accepted over all comparisons of a run."""

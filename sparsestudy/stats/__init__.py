@@ -1,0 +1,71 @@
+"""Statistics of the study, on numpy and scipy: nothing here knows what a method or a task is.
+
+Arrays have the samples of a cell on their last axis, with NaN for a sample that was not scored.
+
+- ``intervals``, ``paired``, ``tango``: means, differences of pairs, and corrections for many of them.
+- ``resampling``: means over tasks, clustered by document, with resamples that all cells share.
+- ``power``: what a number of samples can find, and what it can exclude.
+- ``tolerance``, ``censored``: tolerated sparsity, and how a tolerated budget grows with length.
+- ``frontier``, ``scaling``: accuracy against cost, and as a law of size, length and compression.
+"""
+
+from __future__ import annotations
+
+from sparsestudy.stats.base import (
+    CONFIDENCE,
+    LEAST,
+    MARGIN,
+    POWER,
+    RESAMPLES,
+    WIDE_MARGIN,
+    Array,
+    Difference,
+    Interval,
+    seed_of,
+)
+from sparsestudy.stats.censored import Exponent, exponent
+from sparsestudy.stats.frontier import SPLITS, Winner, equal_cost_weights, frontier_gain, winner
+from sparsestudy.stats.intervals import combine, mean_interval, wilson
+from sparsestudy.stats.paired import holm, paired_difference
+from sparsestudy.stats.power import excludable_margin, exclusion_power, minimum_detectable_difference
+from sparsestudy.stats.resampling import clustered_mean, shares, stratified
+from sparsestudy.stats.scaling import AXES, Held, held_out, size_slope
+from sparsestudy.stats.tolerance import CANNOT_SAY, Tolerance, tolerated
+
+__all__ = [
+    "AXES",
+    "CANNOT_SAY",
+    "CONFIDENCE",
+    "LEAST",
+    "MARGIN",
+    "POWER",
+    "RESAMPLES",
+    "SPLITS",
+    "WIDE_MARGIN",
+    "Array",
+    "Difference",
+    "Exponent",
+    "Held",
+    "Interval",
+    "Tolerance",
+    "Winner",
+    "clustered_mean",
+    "combine",
+    "equal_cost_weights",
+    "excludable_margin",
+    "exclusion_power",
+    "exponent",
+    "frontier_gain",
+    "held_out",
+    "holm",
+    "mean_interval",
+    "minimum_detectable_difference",
+    "paired_difference",
+    "seed_of",
+    "shares",
+    "size_slope",
+    "stratified",
+    "tolerated",
+    "wilson",
+    "winner",
+]

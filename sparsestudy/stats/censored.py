@@ -1,0 +1,140 @@
+"""How a tolerated budget grows with length, from intervals that hold it: k proportional to L to the beta.
+
+Regression of log k on log L with a normal error and an intercept for every curve, by the likelihood of
+interval-censored observations. In the parameters coefficients / sigma and 1 / sigma it is concave (Burridge
+1981, A note on maximum likelihood estimation for regression models using grouped data).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sparsestudy.stats.base import CONFIDENCE, Array
+
+# Bounds of 1 / sigma: an error of log k below 2 % or above a factor of e^20 means nothing here.
+_PRECISION = (0.05, 50.0)
+_STEEPEST = 8.0
+
+
+class Exponent(NamedTuple):
+    """The exponent beta with its limits (infinite where the data set none), sigma of log k, and counts."""
+
+    estimate: float
+    low: float
+    high: float
+    sigma: float
+    observations: int
+    curves: int
+
+
+def log_share(low: Array, high: Array) -> Array:
+    """log(Phi(high) - Phi(low)) for low < high, without loss of digits in the tails."""
+    from scipy.special import log_ndtr
+
+    flip = low > 0
+    a, b = np.where(flip, -high, low), np.where(flip, -low, high)
+    upper, lower = log_ndtr(b), log_ndtr(a)
+    return np.asarray(upper + np.log1p(-np.exp(np.minimum(lower - upper, -1e-15))))
+
+
+class Regression:
+    """The likelihood of intervals of log k.
+
+    Args:
+        x: log length, (observations,).
+        low: lower ends of log k, minus infinity where there is none.
+        high: upper ends, infinity where there is none.
+        curve: which curve each observation belongs to.
+    """
+
+    def __init__(self, x: Array, low: Array, high: Array, curve: NDArray[np.int64]) -> None:
+        self.curves = np.eye(int(curve.max()) + 1)[curve]
+        self.x, self.low, self.high = x - x.mean(), low, high
+
+    def _fit(self, columns: Array, low: Array, high: Array) -> tuple[float, Array]:
+        """Largest log-likelihood and its parameters: 1 / sigma, then coefficients / sigma."""
+        from scipy.optimize import minimize
+
+        bounded_low, bounded_high = np.isfinite(low), np.isfinite(high)
+        low_0, high_0 = np.where(bounded_low, low, 0), np.where(bounded_high, high, 0)
+
+        def negative(theta: Array) -> tuple[float, Array]:
+            centre = columns @ theta[1:]
+            a = np.where(bounded_low, theta[0] * low_0 - centre, -np.inf)
+            b = np.where(bounded_high, theta[0] * high_0 - centre, np.inf)
+            share = log_share(a, b)
+            with np.errstate(over="ignore"):
+                at_a, at_b = (np.exp(-(z**2) / 2 - share) / np.sqrt(2 * np.pi) for z in (a, b))
+            slope = (at_b * high_0 - at_a * low_0).sum()
+            return -share.sum(), -np.concatenate([[slope], columns.T @ (at_a - at_b)])
+
+        middle = np.where(bounded_low & bounded_high, (low_0 + high_0) / 2, low_0 + high_0)
+        guess = np.linalg.lstsq(columns, middle, rcond=None)[0]
+        precision = 1 / max(float(np.std(middle - columns @ guess)), 0.2)
+        bounds = [_PRECISION, *[(None, None)] * columns.shape[1]]
+        start = np.concatenate([[precision], guess * precision])
+        found = minimize(negative, start, jac=True, method="L-BFGS-B", bounds=bounds)
+        return -float(found.fun), np.asarray(found.x)
+
+    def best(self) -> tuple[float, float, float]:
+        """Largest log-likelihood, with the exponent and the sigma that reach it."""
+        value, theta = self._fit(np.column_stack([self.x, self.curves]), self.low, self.high)
+        return value, float(theta[1] / theta[0]), float(1 / theta[0])
+
+    def deviance(self, beta: float, best: float) -> float:
+        """Twice the log-likelihood that is lost where the exponent is held at ``beta``."""
+        shift = beta * self.x
+        return 2 * (best - self._fit(self.curves, self.low - shift, self.high - shift)[0])
+
+    def threshold(self, confidence: float = CONFIDENCE) -> float:
+        """The deviance at the ends of the interval: exact for uncensored normal data (an F quantile)."""
+        from scipy.stats import f
+
+        n, free = len(self.x), len(self.x) - self.curves.shape[1] - 1
+        return float(n * np.log1p(f.ppf(confidence, 1, free) / free)) if free > 0 else np.inf
+
+
+def exponent(
+    length: ArrayLike, low: ArrayLike, high: ArrayLike, curve: ArrayLike, confidence: float = CONFIDENCE
+) -> Exponent:
+    """The common exponent of several curves with its profile-likelihood interval.
+
+    Args:
+        length: of each observation, in tokens.
+        low: lower end of the tolerated budget in tokens; 0 where there is none.
+        high: its upper end; infinity where there is none.
+        curve: a label for each observation; each curve has a level of its own.
+        confidence: level of the interval.
+
+    Observations without any bound, and curves with a single length, say nothing about beta and are left out.
+    """
+    x, a, b = (np.asarray(v, float) for v in (length, low, high))
+    labels = np.asarray(curve)
+    known = np.isfinite(x) & ((a > 0) | np.isfinite(b))
+    names, member = np.unique(labels[known], return_inverse=True)
+    enough = np.array([len(np.unique(x[known][member == i])) > 1 for i in range(len(names))], bool)
+    keep = np.flatnonzero(known)[enough[member]] if len(names) else np.zeros(0, int)
+    if not len(keep):
+        return Exponent(np.nan, -np.inf, np.inf, np.nan, 0, 0)
+    _, member = np.unique(labels[keep], return_inverse=True)
+    with np.errstate(divide="ignore"):
+        model = Regression(np.log(x[keep]), np.log(a[keep]), np.log(b[keep]), member)
+    best, beta, sigma = model.best()
+    ends = [_end(model, best, beta, side, confidence) for side in (-1.0, 1.0)]
+    return Exponent(beta, ends[0], ends[1], sigma, len(keep), int(member.max()) + 1)
+
+
+def _end(model: Regression, best: float, beta: float, side: float, confidence: float) -> float:
+    """The end of the interval on one side of the estimate; infinite beyond the steepest slope looked at."""
+    from scipy.optimize import brentq
+
+    limit = model.threshold(confidence)
+    far = beta
+    for step in (0.1, 0.3, 1.0, 3.0, _STEEPEST):
+        near, far = far, beta + side * step
+        if model.deviance(far, best) > limit:
+            return float(brentq(lambda b: model.deviance(b, best) - limit, near, far, xtol=1e-3))
+    return side * np.inf

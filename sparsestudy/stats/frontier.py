@@ -1,0 +1,220 @@
+"""Accuracy against cost: what sparse attention adds, never chosen and scored on the same samples.
+
+A configuration is a model with a method at a sparsity. On one half of the samples the best configurations are
+chosen, on the other half they are scored; then the halves change places; over many splits every sample is
+scored about as often. Whatever is a mean over scored samples then is one number a sample, and its interval
+comes from the spread of these numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sparsestudy.errors import StudyError
+from sparsestudy.stats.base import CONFIDENCE, Array, Interval
+from sparsestudy.stats.resampling import clustered_mean
+
+SPLITS = 50
+"""Random halvings, each used both ways."""
+_GRID = 64
+
+
+class Winner(NamedTuple):
+    """Whom one half of the samples chose for a budget, and what the other half said of it.
+
+    Args:
+        budget: cost that was not to be exceeded.
+        gain: score of the chosen configuration less that of the dense model chosen for the same budget.
+        chosen: share of the splits that chose each configuration.
+    """
+
+    budget: float
+    gain: Interval
+    chosen: Array
+
+
+def _halves(samples: tuple[int, int], splits: int, seed: int) -> NDArray[np.bool_]:
+    """Which samples choose, (2 splits, strata, samples): random halves, then their complements."""
+    order = np.random.default_rng(seed % 2**63).random((splits, *samples)).argsort(-1).argsort(-1)
+    half = order < samples[1] // 2
+    return np.concatenate([half, ~half])
+
+
+def crossfit(
+    scores: Array,
+    weigh: Callable[[Array], Array],
+    *,
+    clusters: ArrayLike | None = None,
+    splits: int = SPLITS,
+    seed: int = 0,
+    confidence: float = CONFIDENCE,
+) -> tuple[Interval, Array]:
+    """A weighted sum of configurations' means: weights chosen on one half, means taken on the other.
+
+    Args:
+        scores: (configurations, strata, samples), without gaps; the mean over strata is what counts.
+        weigh: from means (choices, configurations) to weights of the same shape.
+        clusters: as in `stats.stratified`.
+        splits: random halvings.
+        seed: of the halvings.
+        confidence: level of the interval.
+
+    Returns:
+        The interval and the weights, (choices, configurations).
+
+    Raises:
+        StudyError: a score is missing, or there are fewer than 4 samples.
+    """
+    configurations, strata, samples = scores.shape
+    if samples < 4 or not np.isfinite(scores).all():
+        raise StudyError(
+            f"A frontier needs at least 4 samples, scored by every configuration; there are {samples} and "
+            f"{int((~np.isfinite(scores)).sum())} scores are missing: leave such configurations out."
+        )
+    choosing = _halves((strata, samples), splits, seed)
+    flat = scores.reshape(configurations, -1)
+    share = (choosing / (choosing.sum(-1, keepdims=True) * strata)).reshape(2 * splits, -1)
+    weights = weigh(share @ flat.T)
+    scored = ~choosing
+    parts = (weights @ flat).reshape(2 * splits, strata, samples) * scored
+    mine = parts.sum(0) / np.maximum(scored.sum(0), 1)
+    return clustered_mean(mine, clusters, confidence), weights
+
+
+def _interpolation(x: Array, grid: Array, means: Array, allowed: NDArray[np.bool_]) -> Array:
+    """Weights (choices, configurations) whose sum of means is the mean height of the chosen frontier.
+
+    A configuration is on the frontier where no cheaper one, nor one of equal cost before it, is as good;
+    between its points the frontier is straight in log cost, and level after the last. ``x`` ascends.
+    """
+    choices, n = means.shape
+    seen = np.where(allowed, means, -np.inf)
+    before = np.maximum.accumulate(np.column_stack([np.full(choices, -np.inf), seen]), axis=1)[:, :-1]
+    on = seen > before
+    index = np.arange(n)
+    left = np.maximum.accumulate(np.where(on, index, -1), axis=1)
+    right = np.minimum.accumulate(np.where(on, index, n)[:, ::-1], axis=1)[:, ::-1]
+    right = np.column_stack([right, np.full(choices, n)])
+    at = np.searchsorted(x, grid, side="right") - 1
+    low, high = left[:, at], right[:, at + 1]
+    last = high == n
+    high = np.where(last, low, high)
+    step = x[high] - x[low]
+    share = np.divide(grid - x[low], step, out=np.zeros_like(step), where=step > 0)
+    weights = np.zeros((choices, n))
+    row = np.repeat(np.arange(choices), len(grid))
+    np.add.at(weights, (row, low.ravel()), ((1 - share) / len(grid)).ravel())
+    np.add.at(weights, (row, high.ravel()), (share / len(grid)).ravel())
+    return weights
+
+
+def frontier_gain(
+    cost: ArrayLike,
+    dense: ArrayLike,
+    scores: ArrayLike,
+    *,
+    clusters: ArrayLike | None = None,
+    splits: int = SPLITS,
+    seed: int = 0,
+) -> Interval:
+    """Mean height of the full frontier above the dense-only one, from the cheapest to the dearest dense.
+
+    Args:
+        cost: (configurations,), above 0.
+        dense: (configurations,), True for a dense model; at least two, of different cost.
+        scores: (configurations, strata, samples).
+        clusters: as in `stats.stratified`.
+        splits: random halvings, each used both ways.
+        seed: of the halvings.
+
+    Both frontiers are straight in log cost between their points, so that a sparse configuration earns nothing
+    by merely lying between two dense models.
+
+    Raises:
+        StudyError: fewer than two dense costs, or as `crossfit`.
+    """
+    x, is_dense = np.log(np.asarray(cost, float)), np.asarray(dense, bool)
+    # Of equal costs the dense one comes first, so that a tie is not counted as a gain.
+    order = np.lexsort((~is_dense, x))
+    x, is_dense, data = x[order], is_dense[order], np.asarray(scores, float)[order]
+    ends = x[is_dense]
+    if len(ends) < 2 or ends[0] == ends[-1]:
+        raise StudyError("A frontier needs dense models of at least two costs; add a model to the run.")
+    grid = np.linspace(ends[0], ends[-1], _GRID)
+
+    def weigh(means: Array) -> Array:
+        full = _interpolation(x, grid, means, np.ones(len(x), bool))
+        return full - _interpolation(x, grid, means, is_dense)
+
+    return crossfit(data, weigh, clusters=clusters, splits=splits, seed=seed)[0]
+
+
+def winner(
+    cost: ArrayLike,
+    dense: ArrayLike,
+    scores: ArrayLike,
+    budget: float,
+    *,
+    clusters: ArrayLike | None = None,
+    splits: int = SPLITS,
+    seed: int = 0,
+) -> Winner:
+    """The best configuration for a budget against the best dense model for it.
+
+    Args:
+        cost: (configurations,).
+        dense: (configurations,), True for a dense model, of which one at least is within the budget.
+        scores: (configurations, strata, samples).
+        budget: cost that is not to be exceeded.
+        clusters: as in `stats.stratified`.
+        splits: random halvings, each used both ways.
+        seed: of the halvings.
+
+    Raises:
+        StudyError: no dense model is within the budget, or as `crossfit`.
+    """
+    affordable, is_dense = np.asarray(cost, float) <= budget * (1 + 1e-9), np.asarray(dense, bool)
+    if not (affordable & is_dense).any():
+        raise StudyError(f"No dense model costs at most {budget:g}; raise the budget.")
+
+    def best(means: Array, allowed: NDArray[np.bool_]) -> Array:
+        return np.asarray(np.eye(means.shape[1])[np.where(allowed, means, -np.inf).argmax(1)])
+
+    def weigh(means: Array) -> Array:
+        return best(means, affordable) - best(means, affordable & is_dense)
+
+    data = np.asarray(scores, float)
+    # The dense first: argmax takes the first of equals, so that a tie is no gain.
+    order = np.argsort(~is_dense, kind="stable")
+    affordable, is_dense = affordable[order], is_dense[order]
+    gain, _ = crossfit(data[order], weigh, clusters=clusters, splits=splits, seed=seed)
+    _, picks = crossfit(
+        data[order], lambda m: best(m, affordable), clusters=clusters, splits=splits, seed=seed
+    )
+    chosen = np.zeros(len(order))
+    chosen[order] = picks.mean(0)
+    return Winner(budget, gain, chosen)
+
+
+def equal_cost_weights(cost: ArrayLike, target: float) -> Array | None:
+    """Weights of the two settings whose costs enclose ``target``, straight in log cost; None where none do.
+
+    Args:
+        cost: (settings,) of one method on one model; NaN for settings that did not run.
+        target: the cost of the smaller dense model.
+    """
+    x = np.log(np.asarray(cost, float))
+    at = np.log(target)
+    below, above = np.where(x <= at, x, -np.inf), np.where(x >= at, x, np.inf)
+    if not (np.isfinite(below).any() and np.isfinite(above).any()):
+        return None
+    low, high = int(below.argmax()), int(above.argmin())
+    weights = np.zeros(len(x))
+    share = 0.0 if x[high] == x[low] else (at - x[low]) / (x[high] - x[low])
+    weights[low] += 1 - share
+    weights[high] += share
+    return weights
