@@ -6,7 +6,7 @@ Arrays have the samples of a cell on their last axis, with NaN for a sample that
 - ``resampling``: means over tasks, clustered by document, with resamples that all cells share.
 - ``power``: what a number of samples can find, and what it can exclude.
 - ``tolerance``, ``censored``: tolerated sparsity, and how a tolerated budget grows with length.
-- ``frontier``, ``scaling``: accuracy against cost, and as a law of size, length and compression.
+- ``crossfit``, ``frontier``, ``scaling``: accuracy against cost; a law of size, length and compression.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ from sparsestudy.stats.base import (
     seed_of,
 )
 from sparsestudy.stats.censored import Exponent, exponent
-from sparsestudy.stats.frontier import SPLITS, Winner, equal_cost_weights, frontier_gain, winner
+from sparsestudy.stats.crossfit import SPLITS
+from sparsestudy.stats.frontier import Winner, equal_cost_weights, frontier_gain, winner
 from sparsestudy.stats.intervals import combine, mean_interval, wilson
 from sparsestudy.stats.paired import holm, paired_difference
 from sparsestudy.stats.power import excludable_margin, exclusion_power, minimum_detectable_difference
-from sparsestudy.stats.resampling import clustered_mean, shares, stratified
+from sparsestudy.stats.resampling import shares, stratified
 from sparsestudy.stats.scaling import AXES, Held, held_out, size_slope
 from sparsestudy.stats.tolerance import CANNOT_SAY, Tolerance, tolerated
 
@@ -49,7 +50,6 @@ __all__ = [
     "Interval",
     "Tolerance",
     "Winner",
-    "clustered_mean",
     "combine",
     "equal_cost_weights",
     "excludable_margin",

@@ -1,25 +1,20 @@
 """Accuracy against cost: what sparse attention adds, never chosen and scored on the same samples.
 
 A configuration is a model with a method at a sparsity. On one half of the samples the best configurations are
-chosen, on the other half they are scored; then the halves change places; over many splits every sample is
-scored about as often. Whatever is a mean over scored samples then is one number a sample, and its interval
-comes from the spread of these numbers.
+chosen, on the other half they are scored; then the halves change places, over many splits (`crossfit`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sparsestudy.errors import StudyError
-from sparsestudy.stats.base import CONFIDENCE, Array, Interval
-from sparsestudy.stats.resampling import clustered_mean
+from sparsestudy.stats.base import Array, Interval
+from sparsestudy.stats.crossfit import crossfit
 
-SPLITS = 50
-"""Random halvings, each used both ways."""
 _GRID = 64
 
 
@@ -29,60 +24,12 @@ class Winner(NamedTuple):
     Args:
         budget: cost that was not to be exceeded.
         gain: score of the chosen configuration less that of the dense model chosen for the same budget.
-        chosen: share of the splits that chose each configuration.
+        chosen: share of the splits that chose each configuration over the dense one; the rest chose that.
     """
 
     budget: float
     gain: Interval
     chosen: Array
-
-
-def _halves(samples: tuple[int, int], splits: int, seed: int) -> NDArray[np.bool_]:
-    """Which samples choose, (2 splits, strata, samples): random halves, then their complements."""
-    order = np.random.default_rng(seed % 2**63).random((splits, *samples)).argsort(-1).argsort(-1)
-    half = order < samples[1] // 2
-    return np.concatenate([half, ~half])
-
-
-def crossfit(
-    scores: Array,
-    weigh: Callable[[Array], Array],
-    *,
-    clusters: ArrayLike | None = None,
-    splits: int = SPLITS,
-    seed: int = 0,
-    confidence: float = CONFIDENCE,
-) -> tuple[Interval, Array]:
-    """A weighted sum of configurations' means: weights chosen on one half, means taken on the other.
-
-    Args:
-        scores: (configurations, strata, samples), without gaps; the mean over strata is what counts.
-        weigh: from means (choices, configurations) to weights of the same shape.
-        clusters: as in `stats.stratified`.
-        splits: random halvings.
-        seed: of the halvings.
-        confidence: level of the interval.
-
-    Returns:
-        The interval and the weights, (choices, configurations).
-
-    Raises:
-        StudyError: a score is missing, or there are fewer than 4 samples.
-    """
-    configurations, strata, samples = scores.shape
-    if samples < 4 or not np.isfinite(scores).all():
-        raise StudyError(
-            f"A frontier needs at least 4 samples, scored by every configuration; there are {samples} and "
-            f"{int((~np.isfinite(scores)).sum())} scores are missing: leave such configurations out."
-        )
-    choosing = _halves((strata, samples), splits, seed)
-    flat = scores.reshape(configurations, -1)
-    share = (choosing / (choosing.sum(-1, keepdims=True) * strata)).reshape(2 * splits, -1)
-    weights = weigh(share @ flat.T)
-    scored = ~choosing
-    parts = (weights @ flat).reshape(2 * splits, strata, samples) * scored
-    mine = parts.sum(0) / np.maximum(scored.sum(0), 1)
-    return clustered_mean(mine, clusters, confidence), weights
 
 
 def _interpolation(x: Array, grid: Array, means: Array, allowed: NDArray[np.bool_]) -> Array:
@@ -105,11 +52,10 @@ def _interpolation(x: Array, grid: Array, means: Array, allowed: NDArray[np.bool
     high = np.where(last, low, high)
     step = x[high] - x[low]
     share = np.divide(grid - x[low], step, out=np.zeros_like(step), where=step > 0)
-    weights = np.zeros((choices, n))
-    row = np.repeat(np.arange(choices), len(grid))
-    np.add.at(weights, (row, low.ravel()), ((1 - share) / len(grid)).ravel())
-    np.add.at(weights, (row, high.ravel()), (share / len(grid)).ravel())
-    return weights
+    row = n * np.arange(choices)[:, None]
+    weights = np.bincount((row + low).ravel(), (1 - share).ravel(), choices * n)
+    weights += np.bincount((row + high).ravel(), share.ravel(), choices * n)
+    return np.asarray(weights.reshape(choices, n) / len(grid))
 
 
 def frontier_gain(
@@ -118,7 +64,6 @@ def frontier_gain(
     scores: ArrayLike,
     *,
     clusters: ArrayLike | None = None,
-    splits: int = SPLITS,
     seed: int = 0,
 ) -> Interval:
     """Mean height of the full frontier above the dense-only one, from the cheapest to the dearest dense.
@@ -128,7 +73,6 @@ def frontier_gain(
         dense: (configurations,), True for a dense model; at least two, of different cost.
         scores: (configurations, strata, samples).
         clusters: as in `stats.stratified`.
-        splits: random halvings, each used both ways.
         seed: of the halvings.
 
     Both frontiers are straight in log cost between their points, so that a sparse configuration earns nothing
@@ -150,7 +94,7 @@ def frontier_gain(
         full = _interpolation(x, grid, means, np.ones(len(x), bool))
         return full - _interpolation(x, grid, means, is_dense)
 
-    return crossfit(data, weigh, clusters=clusters, splits=splits, seed=seed)[0]
+    return crossfit(data, weigh, clusters=clusters, seed=seed)[0]
 
 
 def winner(
@@ -160,7 +104,6 @@ def winner(
     budget: float,
     *,
     clusters: ArrayLike | None = None,
-    splits: int = SPLITS,
     seed: int = 0,
 ) -> Winner:
     """The best configuration for a budget against the best dense model for it.
@@ -171,7 +114,6 @@ def winner(
         scores: (configurations, strata, samples).
         budget: cost that is not to be exceeded.
         clusters: as in `stats.stratified`.
-        splits: random halvings, each used both ways.
         seed: of the halvings.
 
     Raises:
@@ -191,12 +133,9 @@ def winner(
     # The dense first: argmax takes the first of equals, so that a tie is no gain.
     order = np.argsort(~is_dense, kind="stable")
     affordable, is_dense = affordable[order], is_dense[order]
-    gain, _ = crossfit(data[order], weigh, clusters=clusters, splits=splits, seed=seed)
-    _, picks = crossfit(
-        data[order], lambda m: best(m, affordable), clusters=clusters, splits=splits, seed=seed
-    )
+    gain, weights = crossfit(data[order], weigh, clusters=clusters, seed=seed)
     chosen = np.zeros(len(order))
-    chosen[order] = picks.mean(0)
+    chosen[order] = np.maximum(weights, 0).mean(0)
     return Winner(budget, gain, chosen)
 
 

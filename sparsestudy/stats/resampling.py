@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sparsestudy.stats import tango
-from sparsestudy.stats.base import CONFIDENCE, RESAMPLES, Array, Interval, count_and_mean, quantile
+from sparsestudy.stats.base import CONFIDENCE, RESAMPLES, Array, Interval, count_and_mean
 
 
 class Resampled(NamedTuple):
@@ -112,30 +112,3 @@ def _floored(
     flat = limits[1] - limits[0] < 1e-6
     low, high = tango.limits(gains, losses, n, confidence)
     return Interval(mean, np.where(flat, low, limits[0]), np.where(flat, high, limits[1]), n)
-
-
-def clustered_mean(
-    values: ArrayLike, clusters: ArrayLike | None = None, confidence: float = CONFIDENCE
-) -> Interval:
-    """Mean over strata of means, with normal limits from the spread between clusters.
-
-    For statistics that are means of one number a sample but too costly to resample, such as a cross-fitted
-    frontier.
-
-    Args:
-        values: (strata, samples).
-        clusters: as in `stratified`.
-        confidence: level of the interval.
-    """
-    data = np.asarray(values, float)
-    n, mean = count_and_mean(data)
-    variance = 0.0
-    for index, row in enumerate(data):
-        known = np.isfinite(row)
-        labels = np.flatnonzero(known) if clusters is None else np.asarray(clusters)[index][known]
-        _, member = np.unique(labels, return_inverse=True)
-        sums = np.bincount(member, row[known] - mean[index])
-        variance += float((sums**2).sum()) / max(n[index], 1) ** 2 * len(sums) / max(len(sums) - 1, 1)
-    half = quantile(confidence) * np.sqrt(variance) / len(data)
-    centre = mean.mean()
-    return Interval(centre, centre - half, centre + half, n.sum())

@@ -1,0 +1,113 @@
+"""Choosing on one half of the samples and scoring on the other, with an interval for all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sparsestudy.errors import StudyError
+from sparsestudy.stats.base import CONFIDENCE, Array, Interval, quantile
+
+SPLITS = 50
+"""Random halvings, each used both ways."""
+RESAMPLES = 200
+"""Resamples of the prompts, for the standard error."""
+_FEWER = 10  # halvings in each resample
+_NUMBERS = 2_000_000  # held at a time in the matrices of resamples
+
+Weigh = Callable[[Array], Array]
+
+
+def _members(clusters: ArrayLike | None, samples: tuple[int, int]) -> NDArray[np.int64]:
+    """The cluster of each sample, (strata, samples), from 0 in every stratum."""
+    if clusters is None:
+        return np.broadcast_to(np.arange(samples[1]), samples)
+    return np.stack([np.unique(row, return_inverse=True)[1] for row in np.asarray(clusters)])
+
+
+def _halves(members: NDArray[np.int64], splits: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Which samples choose, (2 splits, strata, samples): random halves of the clusters, then the others."""
+    rows = []
+    for row in members:
+        groups = int(row.max()) + 1
+        order = rng.random((splits, groups)).argsort(-1).argsort(-1)
+        rows.append((order < groups // 2)[:, row])
+    half = np.stack(rows, axis=1)
+    return np.concatenate([half, ~half])
+
+
+def _times(members: NDArray[np.int64], resamples: int, rng: np.random.Generator) -> Array:
+    """How often each sample is in each resample of the clusters, (resamples, strata, samples)."""
+    rows = []
+    for row in members:
+        groups = int(row.max()) + 1
+        rows.append(rng.multinomial(groups, np.full(groups, 1 / groups), size=resamples)[:, row])
+    return np.stack(rows, axis=1).astype(float)
+
+
+def _scored(flat: Array, weigh: Weigh, choosing: NDArray[np.bool_], times: Array) -> tuple[Array, Array]:
+    """What the other half says of each choice, (choices,), and the weights that were chosen.
+
+    Args:
+        flat: (configurations, strata samples).
+        weigh: as in `crossfit`.
+        choosing: (choices, strata, samples).
+        times: broadcastable to the same, how often each sample counts.
+    """
+    means = []
+    for half in (choosing, ~choosing):
+        counts = half * times
+        counts /= np.maximum(counts.sum(-1, keepdims=True), 1) * choosing.shape[1]
+        means.append(counts.reshape(len(choosing), -1) @ flat.T)
+    weights = weigh(means[0])
+    return (weights * means[1]).sum(1), weights
+
+
+def crossfit(
+    scores: Array,
+    weigh: Weigh,
+    *,
+    clusters: ArrayLike | None = None,
+    seed: int = 0,
+    confidence: float = CONFIDENCE,
+) -> tuple[Interval, Array]:
+    """A weighted sum of configurations' means: weights chosen on one half, means taken on the other.
+
+    Args:
+        scores: (configurations, strata, samples), without gaps; the mean over strata is what counts.
+        weigh: from means (choices, configurations) to weights of the same shape.
+        clusters: as in `stats.stratified`; no cluster is on both sides of a split.
+        seed: of the halvings and the resamples.
+        confidence: level of the interval.
+
+    Which configurations are chosen varies with the prompts, so the interval resamples them and does all of it
+    again; the halves are then halves of different prompts, as before.
+
+    Returns:
+        The interval and the weights, (choices, configurations).
+
+    Raises:
+        StudyError: a score is missing, or there are fewer than 4 samples.
+    """
+    configurations, strata, samples = scores.shape
+    if samples < 4 or not np.isfinite(scores).all():
+        raise StudyError(
+            f"A frontier needs at least 4 samples, scored by every configuration; there are {samples} and "
+            f"{int((~np.isfinite(scores)).sum())} scores are missing: leave such configurations out."
+        )
+    rng = np.random.default_rng(seed % 2**63)
+    flat, members = scores.reshape(configurations, -1), _members(clusters, (strata, samples))
+    found, weights = _scored(flat, weigh, _halves(members, SPLITS, rng), np.ones(1))
+    drawn: list[float] = []
+    at_once = max(_NUMBERS // (2 * _FEWER * members.size), 1)
+    while len(drawn) < RESAMPLES:
+        count = min(at_once, RESAMPLES - len(drawn))
+        choosing = _halves(members, _FEWER * count, rng)
+        times = np.tile(_times(members, count, rng), (2 * _FEWER, 1, 1))
+        parts = _scored(flat, weigh, choosing, times)[0]
+        drawn += parts.reshape(2 * _FEWER, count).mean(0).tolist()
+    centre, half = found.mean(), quantile(confidence) * np.std(drawn)
+    n = np.asarray(members.size)
+    return Interval(np.asarray(centre), np.asarray(centre - half), np.asarray(centre + half), n), weights
