@@ -1,0 +1,226 @@
+"""The cells of one run that a claim looks at, as arrays."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsestudy import stats
+from sparsestudy.cells import group_of
+from sparsestudy.claims.specs import Cells
+from sparsestudy.errors import StudyError
+from sparsestudy.schema import CELL, FELL_BACK_DENSE, OK, SAMPLE, UNREACHABLE
+from sparsestudy.tables import short_name, subject
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+class Effect(NamedTuple):
+    """An estimate with its interval, and the smallest number of samples in a cell behind it."""
+
+    estimate: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an estimand found.
+
+    Args:
+        effect: what decides the claim.
+        parts: what it is made of, by name, to be read beside it.
+        models: the models whose scores are in it.
+        remark: one more sentence, or nothing.
+    """
+
+    effect: Effect
+    parts: dict[str, Effect]
+    models: list[str]
+    remark: str = ""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One run as a claim sees it: cells of methods alone, so that no oracle and no control decides a claim.
+
+    Args:
+        data: the samples.
+        scores: (model, method, sparsity, length, task, sample) of the chosen cells, else NaN.
+        dense: (model, length, task, sample), NaN where dense attention cannot be told from guessing, where
+            nothing can be lost, and beyond the length that a model was trained on.
+        seed: for whatever is resampled.
+    """
+
+    data: xr.Dataset
+    scores: stats.Array
+    dense: stats.Array
+    seed: int
+
+    @classmethod
+    def of(cls, data: xr.Dataset, cells: Cells, claim: str) -> Evidence:
+        """The cells of a run that a claim names.
+
+        Raises:
+            StudyError: the run has no dense attention, or none of the cells.
+        """
+        status = data["status"].transpose(*CELL).to_numpy()
+        ran = (status == OK) | (status == FELL_BACK_DENSE)
+        scores = np.where(ran[..., None], data["score"].transpose(*SAMPLE).to_numpy().astype(float), np.nan)
+        role, sparsity = data["method_role"].to_numpy(), data["sparsity"].to_numpy()
+        if "dense" not in role or 0 not in sparsity:
+            raise StudyError("The run has no dense attention to compare with; add `dense` and sparsity 0.")
+        dense = scores[:, list(role).index("dense"), list(sparsity).index(0)]
+        dense = np.where(_informative(data, dense)[..., None], dense, np.nan)
+        chosen = (role == "method") & _matches(data["method_phase"], cells.phase)
+        chosen &= _matches(data["method_tail"], cells.tail)
+        if cells.methods is not None:
+            chosen &= np.isin(data["method_name"].to_numpy(), cells.methods)
+        setting = (sparsity > 0) & (sparsity <= cells.most)
+        kept = np.broadcast_to((chosen[:, None] & setting)[:, :, None, None], status.shape)
+        if cells.reachable_by_all:
+            kept = kept & ~_missed(data, status == UNREACHABLE)
+        kept = kept & np.asarray(np.isfinite(dense).any(-1))[:, None, None]
+        scores = np.where(np.asarray(kept)[..., None], scores, np.nan)
+        seed = stats.seed_of(data.attrs.get("experiment"), data.attrs.get("run"), claim)
+        if not np.isfinite(scores).any():
+            raise StudyError("The run holds none of the cells that the claim is about.")
+        return cls(data, scores, dense, seed)
+
+    @property
+    def differences(self) -> stats.Array:
+        """Sparse minus dense on the same prompts, shape of ``scores``."""
+        return self.scores - self.dense[:, None, None]
+
+    @property
+    def binary(self) -> NDArray[np.bool_]:
+        """(task,), True where each score is 0 or 1."""
+        return np.asarray(self.data["task_binary"].to_numpy().astype(bool))
+
+    @property
+    def settings(self) -> NDArray[np.int64]:
+        """Places of the sparsities above 0 that any chosen cell has, in ascending order."""
+        return np.flatnonzero(np.isfinite(self.scores).any((0, 1, 3, 4, 5)))
+
+    @property
+    def methods(self) -> list[int]:
+        """Places of the methods that have any chosen cell."""
+        return np.flatnonzero(np.isfinite(self.scores).any((0, 2, 3, 4, 5))).tolist()
+
+    @property
+    def nominal(self) -> stats.Array:
+        """(sparsity,) in 0..1."""
+        return np.asarray(self.data["sparsity"].to_numpy() / 1000)
+
+    @property
+    def densities(self) -> stats.Array:
+        """(model, method, sparsity, length, task), mean attended density as achieved; NaN where none ran."""
+        values = self.data["attended_density"].transpose(*SAMPLE).to_numpy().astype(float)
+        n = np.isfinite(values).sum(-1)
+        return np.asarray(np.divide(np.nansum(values, -1), n, out=np.full(n.shape, np.nan), where=n > 0))
+
+    @property
+    def tokens(self) -> stats.Array:
+        """(model, length, task), mean tokens of the prompts."""
+        values = self.data["prompt_tokens"].transpose("model", "length", "task", "sample").to_numpy()
+        return np.asarray(np.where(values > 0, values, 0).sum(-1) / np.maximum((values > 0).sum(-1), 1))
+
+    def setting(self, model: int, method: int) -> str:
+        """A model with a method, in words."""
+        return f"{self.data['model'].values[model]}, {self.method(method)}"
+
+    def curve(self, model: int, method: int, task: int) -> str:
+        """A method on a task by a model, in words."""
+        return f"{self.method(method)}, {self.task(task)}, {self.data['model'].values[model]}"
+
+    def models(self) -> list[str]:
+        """The models that have any chosen cell."""
+        places = np.flatnonzero(np.isfinite(self.scores).any((1, 2, 3, 4, 5)))
+        return [str(self.data["model"].values[place]) for place in places]
+
+    def method(self, place: int) -> str:
+        """A method variant in words, with its phase and tail."""
+        at = self.data.isel({"method": place})
+        name = short_name(*(str(at[key].item()) for key in ("method_name", "method", "method_fields")))
+        return f"{name} ({group_of(str(at['method_phase'].item()), str(at['method_tail'].item()))})"
+
+    def task(self, place: int) -> str:
+        """A task variant in words."""
+        at = self.data.isel({"task": place})
+        return subject(*(str(at[key].item()) for key in ("task_name", "task", "task_fields")))
+
+    def clusters(self, length: int) -> NDArray[np.str_] | None:
+        """(task, sample), what each prompt was made of, where the run says so in ``document``."""
+        if "document" not in self.data:
+            return None
+        found = self.data["document"].transpose("model", "length", "task", "sample").to_numpy()[0, length]
+        return np.asarray(found.astype(str))
+
+    def cost(self, name: str | None) -> stats.Array:
+        """(model, method, sparsity, length) of a variable of the dataset, the mean over tasks.
+
+        Raises:
+            StudyError: the dataset does not hold it.
+        """
+        if name is None or name not in self.data:
+            raise StudyError(f"The run does not hold the cost `{name}` of its cells.")
+        variable = self.data[name]
+        if "task" in variable.dims:
+            variable = variable.mean("task")
+        full = variable.broadcast_like(self.data["status"].isel(task=0, drop=True))
+        return np.asarray(full.transpose(*CELL[:4]).to_numpy().astype(float))
+
+    def dense_cost(self, cost: stats.Array) -> stats.Array:
+        """(model, length), the part of `cost` that is dense attention's."""
+        dense = int(np.argmax(self.data["method_role"].to_numpy() == "dense"))
+        zero = int(np.argmax(self.data["sparsity"].to_numpy() == 0))
+        return np.asarray(cost[:, dense, zero])
+
+
+def smallest(values: stats.Array) -> int:
+    """The smallest number of finite samples in a row of (..., samples), rows without any left out."""
+    n = np.isfinite(values).sum(-1)
+    return int(n[n > 0].min()) if (n > 0).any() else 0
+
+
+def independent_mean(parts: Sequence[Effect]) -> Effect:
+    """The mean of effects that rest on different prompts."""
+    estimate = float(np.mean([part.estimate for part in parts]))
+    low = estimate - float(np.sqrt(np.sum([(p.estimate - p.low) ** 2 for p in parts]))) / len(parts)
+    high = estimate + float(np.sqrt(np.sum([(p.high - p.estimate) ** 2 for p in parts]))) / len(parts)
+    return Effect(estimate, low, high, min(part.n for part in parts))
+
+
+def _matches(labels: xr.DataArray, wanted: str | None) -> NDArray[np.bool_]:
+    values = labels.to_numpy()
+    return np.ones(values.shape, bool) if wanted is None else np.asarray(values == wanted)
+
+
+def _informative(data: xr.Dataset, dense: stats.Array) -> NDArray[np.bool_]:
+    """(model, length, task): above guessing, and no longer than the model was trained for."""
+    chance = data["task_chance"].to_numpy().astype(float)
+    interval = stats.mean_interval(dense, data["task_binary"].to_numpy().astype(bool))
+    within = data["length"].to_numpy()[None] <= data["model_context"].to_numpy()[:, None]
+    # where guessing is always right, as with a single needle, no score can be above it
+    above = (interval.low > chance) | (chance >= 1)
+    return np.asarray(above & (interval.n > 0) & within[..., None])
+
+
+def _missed(data: xr.Dataset, unreachable: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Cells that some variant of the same method, which differs in its setting alone, cannot reach."""
+    fields = [json.loads(text or "{}") for text in data["method_fields"].values.tolist()]
+    rest = [json.dumps({k: v for k, v in f.items() if k != "setting"}, sort_keys=True) for f in fields]
+    names, tails = data["method_name"].values.tolist(), data["method_tail"].values.tolist()
+    siblings = list(zip(names, tails, rest, strict=True))
+    found = np.zeros_like(unreachable)
+    for place, own in enumerate(siblings):
+        same = [other for other, label in enumerate(siblings) if label == own]
+        found[:, place] = unreachable[:, same].any(1)
+    return found

@@ -1,0 +1,142 @@
+"""Estimands of accuracy against cost over models of several sizes: the frontier and the decision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsestudy import stats
+from sparsestudy.claims.evidence import Effect, Evidence, Outcome, independent_mean
+from sparsestudy.claims.specs import Claim
+from sparsestudy.errors import StudyError
+
+
+@dataclass(frozen=True)
+class Configurations:
+    """All configurations at one length, dense models first, then each sparse setting.
+
+    Args:
+        names: in words.
+        cost: (configurations,).
+        dense: (configurations,), True for dense models.
+        scores: (configurations, tasks, samples), complete.
+        tasks: places of the tasks.
+    """
+
+    names: list[str]
+    cost: stats.Array
+    dense: NDArray[np.bool_]
+    scores: stats.Array
+    tasks: list[int]
+
+
+def configurations(evidence: Evidence, claim: Claim, length: int) -> Configurations | None:
+    """What was scored on the same tasks by at least two dense models at one length; None without.
+
+    Raises:
+        StudyError: the dataset holds no cost.
+    """
+    cost = evidence.cost(claim.cells.cost)
+    base = evidence.dense_cost(cost)[:, length]
+    dense = evidence.dense[:, length]
+    known = np.isfinite(dense).all(-1) & np.isfinite(base)[:, None]  # (model, task)
+    models = np.flatnonzero(known.any(1))
+    tasks = [int(t) for t in np.flatnonzero(known[models].all(0))] if len(models) > 1 else []
+    if not tasks or len(set(base[models])) < 2:
+        return None
+    labels = evidence.data["model"].values
+    names, costs = [f"{labels[m]}, dense" for m in models], [float(base[m]) for m in models]
+    scores = [dense[m, tasks] for m in models]
+    for model, method, s in np.argwhere(np.isfinite(evidence.scores[:, :, :, length]).any((-2, -1))):
+        own, price = evidence.scores[model, method, s, length, tasks], cost[model, method, s, length]
+        if np.isfinite(own).all() and np.isfinite(price):
+            names.append(f"{evidence.setting(int(model), int(method))}, sparsity {evidence.nominal[s]:g}")
+            costs.append(float(price))
+            scores.append(own)
+    is_dense = np.arange(len(names)) < len(models)
+    return Configurations(names, np.array(costs), is_dense, np.stack(scores), tasks)
+
+
+def by_length(evidence: Evidence, claim: Claim) -> dict[int, Configurations]:
+    """The configurations of every length that has them.
+
+    Raises:
+        StudyError: none has.
+    """
+    lengths = range(evidence.scores.shape[3])
+    found = {length: configurations(evidence, claim, length) for length in lengths}
+    kept = {length: some for length, some in found.items() if some is not None}
+    if not kept:
+        count = len(evidence.models())
+        raise StudyError(
+            "The claim compares dense models of two costs on the same task, and of those the run has "
+            f"{min(count, 1)}."
+        )
+    return kept
+
+
+def tokens(evidence: Evidence, length: int) -> str:
+    """A length in words."""
+    return f"{int(evidence.data['length'].values[length]):,} tokens"
+
+
+def effect_of(interval: stats.Interval, n: int) -> Effect:
+    """An interval of one number as an effect."""
+    return Effect(float(interval.estimate), float(interval.low), float(interval.high), n)
+
+
+def frontier(evidence: Evidence, claim: Claim) -> Outcome:
+    """Mean height of the full frontier above the dense-only one over the lengths; parts also by task.
+
+    Raises:
+        StudyError: no cost, or no length with two dense models.
+    """
+    parts, whole = {}, []
+    for length, some in by_length(evidence, claim).items():
+        n = some.scores.shape[2]
+        labels = evidence.clusters(length)
+        chosen = None if labels is None else labels[some.tasks]
+        gain = stats.frontier_gain(some.cost, some.dense, some.scores, clusters=chosen, seed=evidence.seed)
+        whole.append(effect_of(gain, n))
+        parts[tokens(evidence, length)] = whole[-1]
+        for place, task in enumerate(some.tasks if len(some.tasks) > 1 else []):
+            one = some.scores[:, place : place + 1]
+            own = None if labels is None else labels[[task]]
+            alone = stats.frontier_gain(some.cost, some.dense, one, clusters=own, seed=evidence.seed)
+            parts[f"{tokens(evidence, length)}, {evidence.task(task)}"] = effect_of(alone, n)
+    return Outcome(independent_mean(whole), parts, evidence.models())
+
+
+def decision(evidence: Evidence, claim: Claim) -> Outcome:
+    """For the budget of each dense model: the best configuration less the best dense one within it.
+
+    Raises:
+        StudyError: no cost, or no length with two dense models.
+    """
+    parts: dict[str, Effect] = {}
+    whole, told = [], []
+    labels = evidence.data["model"].values
+    for length, some in by_length(evidence, claim).items():
+        clusters = evidence.clusters(length)
+        own = None if clusters is None else clusters[some.tasks]
+        at_length = []
+        for place in np.flatnonzero(some.dense):
+            budget = float(some.cost[place])
+            won = stats.winner(some.cost, some.dense, some.scores, budget, clusters=own, seed=evidence.seed)
+            order = np.argsort(-won.chosen, kind="stable")
+            taken = [some.names[i] for i in order[:2] if won.chosen[i] > 0] or ["a dense model"]
+            name = f"{tokens(evidence, length)}, budget of {some.names[place]}: {', then '.join(taken)}"
+            parts[name] = effect_of(won.gain, some.scores.shape[2])
+            at_length.append(parts[name])
+        whole.append(_together(at_length))
+        told.append(tokens(evidence, length))
+    remark = f"Budgets are the costs of {', '.join(map(str, labels))} at {', '.join(told)}."
+    return Outcome(independent_mean(whole), parts, evidence.models(), remark)
+
+
+def _together(parts: list[Effect]) -> Effect:
+    """The mean of effects on the same prompts, with limits as if they rose and fell together."""
+    estimate, low, high = (float(np.mean([part[i] for part in parts])) for i in range(3))
+    return Effect(estimate, low, high, min(part.n for part in parts))
