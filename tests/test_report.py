@@ -115,7 +115,7 @@ def run_page(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.mark.parametrize("page", PAGES)
 def test_pages_run_without_any_data(run_page: Any, page: str) -> None:
     shown = run_page(page)
-    if page in ("index", "accuracy", "methods", "compare", "environment"):
+    if page in ("index", "accuracy", "methods", "decide", "compare", "environment"):
         assert "No published run" in shown.text
         assert "git restore" in shown.text
     if page == "compare":

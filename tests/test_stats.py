@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import minimize_scalar
+from statsmodels.stats.contingency_tables import mcnemar
 
 from sparsestudy import stats
+from sparsestudy.stats import tango
 
 
 def test_wilson_agrees_with_the_published_example() -> None:
@@ -90,21 +93,55 @@ def _pairs(cells: int, n: int, loss: float, gain: float, seed: int) -> tuple[np.
 
 
 @pytest.mark.parametrize(("loss", "gain"), [(0.0, 0.0), (0.05, 0.3), (0.3, 0.05)])
-def test_newcombe_paired_interval_covers(loss: float, gain: float) -> None:
+def test_the_paired_interval_covers(loss: float, gain: float) -> None:
     sparse, dense = _pairs(3000, 100, loss, gain, 7)
     difference = stats.paired_difference(sparse, dense, True)
     truth = 0.1 * gain - 0.9 * loss
     assert ((difference.low <= truth) & (truth <= difference.high)).mean() > 0.92
 
 
-def test_newcombe_paired_agrees_with_the_published_example() -> None:
-    # Newcombe 1998 (paired), table III: (e, f, g, h) = (36, 12, 2, 0), method 10: 0.0569 to 0.3404
-    a = np.repeat([1.0, 1.0, 0.0], [36, 12, 2])
-    b = np.repeat([1.0, 0.0, 1.0], [36, 12, 2])
-    difference = stats.paired_difference(a[None], b[None], True)
-    assert difference.estimate[0] == pytest.approx(0.20)
-    assert difference.low[0] == pytest.approx(0.0569, abs=2e-4)
-    assert difference.high[0] == pytest.approx(0.3404, abs=2e-4)
+def _by_hand(gains: float, losses: float, n: float, difference: float) -> float:
+    """Tango's statistic with the share of losses found by a search, not by the quadratic."""
+
+    def negative(q: float) -> float:
+        rest = n - gains - losses
+        return -(gains * np.log(q + difference) + losses * np.log(q) + rest * np.log(1 - 2 * q - difference))
+
+    bounds = (max(0.0, -difference) + 1e-12, (1 - difference) / 2 - 1e-12)
+    q = minimize_scalar(negative, bounds=bounds, method="bounded", options={"xatol": 1e-12}).x
+    return (gains - losses - n * difference) / np.sqrt(n * (2 * q + difference * (1 - difference)))
+
+
+@given(st.integers(1, 30), st.integers(1, 30), st.integers(0, 100), st.floats(-0.6, 0.6))
+@settings(max_examples=60, deadline=None)
+def test_tangos_statistic_agrees_with_a_search(gains: int, losses: int, rest: int, at: float) -> None:
+    n = gains + losses + rest
+    assert float(tango.score(gains, losses, n, at)) == pytest.approx(_by_hand(gains, losses, n, at), abs=1e-4)
+
+
+@given(st.integers(0, 30), st.integers(0, 30), st.integers(1, 100))
+@settings(max_examples=60, deadline=None)
+def test_tangos_limits_are_where_the_test_turns(gains: int, losses: int, rest: int) -> None:
+    n = gains + losses + rest
+    low, high = (float(limit) for limit in tango.limits(gains, losses, n))
+    assert low <= (gains - losses) / n <= high
+    assert float(tango.score(gains, losses, n, low)) == pytest.approx(1.959964, abs=1e-6)
+    assert float(tango.score(gains, losses, n, high)) == pytest.approx(-1.959964, abs=1e-6)
+    back = tango.limits(losses, gains, n)
+    assert (float(-back[1]), float(-back[0])) == pytest.approx((low, high))
+
+
+def test_tangos_test_of_no_difference_is_mcnemars() -> None:
+    table = [[50, 12], [5, 33]]
+    chi2 = mcnemar(table, exact=False, correction=False).statistic
+    assert float(tango.score(12, 5, 100, 0)) ** 2 == pytest.approx(chi2)
+
+
+def test_tangos_limits_at_the_ends() -> None:
+    low, high = tango.limits([10, 0, 0], [0, 10, 0], [10, 10, 0])
+    assert high[0] == 1.0
+    assert low[1] == -1.0
+    assert np.isnan([low[2], high[2]]).all()
 
 
 def test_paired_difference_changes_sign_with_its_arguments() -> None:

@@ -114,6 +114,12 @@ class Evidence:
         """Places of the methods that have any chosen cell."""
         return np.flatnonzero(np.isfinite(self.scores).any((0, 2, 3, 4, 5))).tolist()
 
+    def rivals(self, method: int) -> list[int]:
+        """The other methods of the same phase and tail."""
+        phase, tail = self.data["method_phase"].values, self.data["method_tail"].values
+        same = (phase == phase[method]) & (tail == tail[method])
+        return [other for other in self.methods if same[other] and other != method]
+
     @property
     def nominal(self) -> stats.Array:
         """(sparsity,) in 0..1."""

@@ -94,7 +94,8 @@ def moderate_loss(evidence: Evidence, claim: Claim) -> Outcome:
 def best_everywhere(evidence: Evidence, claim: Claim) -> Outcome:
     """A method less another on the task where it is beaten most, for the method that is beaten least.
 
-    Compared on the settings and prompts that both have, the settings averaged prompt by prompt.
+    Only methods of one phase and tail are compared, on the settings and prompts that both have; the settings
+    are averaged prompt by prompt.
 
     Raises:
         StudyError: fewer than two methods, or fewer than two tasks.
@@ -104,11 +105,11 @@ def best_everywhere(evidence: Evidence, claim: Claim) -> Outcome:
     challenges: dict[str, list[Challenge]] = {}
     for method in evidence.methods:
         own = challenges.setdefault(evidence.method(method), [])
-        for other in evidence.methods:
+        for other in evidence.rivals(method):
             difference = evidence.scores[:, method] - evidence.scores[:, other]
             for task in range(difference.shape[3]):
                 values = _over_settings(difference[:, :, :, task])
-                if other != method and values.size:
+                if values.size:
                     name = f"{evidence.task(task)} against {evidence.method(other)}"
                     own.append(Challenge(name, values, binary=False))
     return least_bad(challenges, evidence.models(), evidence.seed, "The method that is beaten least")

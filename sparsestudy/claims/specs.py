@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from operator import gt, le, lt
 from pathlib import Path
 from typing import Any, Literal
 
@@ -48,22 +49,24 @@ class Conditions(_Strict):
     """What the limits of an effect must be, all of it; ``margin`` stands for the claim's margin."""
 
     low_above: Bound | None = None
-    low_below: Bound | None = None
+    low_at_most: Bound | None = None
     high_above: Bound | None = None
     high_below: Bound | None = None
 
     def holds(self, low: float, high: float, margin: float) -> bool:
         """Whether all conditions hold for an interval; an empty set of conditions never does."""
-        told = [
-            (low if end == "low" else high, side, value(bound, margin))
-            for (end, side), bound in self.given().items()
-        ]
-        return bool(told) and all(x > y if side == "above" else x < y for x, side, y in told)
+        ends, sides = {"low": low, "high": high}, {"above": gt, "below": lt, "at_most": le}
+        told = [sides[side](ends[end], value(bound, margin)) for (end, side), bound in self.given().items()]
+        return bool(told) and all(told)
 
     def given(self) -> dict[tuple[str, str], Bound]:
         """The conditions by end and side."""
-        found = {tuple(name.split("_")): getattr(self, name) for name in type(self).model_fields}
-        return {(end, side): bound for (end, side), bound in found.items() if bound is not None}
+        found = {name: getattr(self, name) for name in type(self).model_fields}
+        return {
+            (name.partition("_")[0], name.partition("_")[2]): bound
+            for name, bound in found.items()
+            if bound is not None
+        }
 
 
 def value(bound: Bound, margin: float) -> float:
@@ -87,12 +90,13 @@ class Rule(_Strict):
             (self.contradicted.given(), self.supported.given()),
         )
         for margin in (stats.MARGIN, stats.WIDE_MARGIN):
-            # low <= high, so whatever exceeds a bound at its low end cannot stay below it at either end
+            # low <= high, so what exceeds a bound at its low end stays below it at neither end
             apart = any(
-                value(one[end, "above"], margin) >= value(other[last, "below"], margin)
+                value(lower, margin) >= value(upper, margin)
                 for one, other in pairs
-                for end, last in (("low", "low"), ("low", "high"), ("high", "high"))
-                if (end, "above") in one and (last, "below") in other
+                for (end, side), lower in one.items()
+                for (last, other_side), upper in other.items()
+                if side == "above" and other_side != "above" and (end == "low" or last == "high")
             )
             if not apart:
                 raise ValueError("its rule lets a claim be supported and contradicted at once")

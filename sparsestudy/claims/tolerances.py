@@ -143,14 +143,19 @@ def budget_exponent(evidence: Evidence, claim: Claim) -> Outcome:
         first = found.places[rows[0]]
         name = evidence.curve(first.model, first.method, first.task)
         parts[name] = _exponent(tokens[:, rows], curve[rows], int(found.known.n[rows].min()))
-    pooled = _exponent(tokens[:, judged], curve[judged], int(found.known.n[judged].min()))
-    open_ended = sum(1 for row in judged if np.isnan(found.known.lost[row]))
-    remark = f"Of {len(judged)} tolerated budgets, {open_ended} are known from above alone."
+    methods = {(p.model, p.task): set[int]() for p in found.places}
+    for row in judged:
+        methods[found.places[row].model, found.places[row].task].add(found.places[row].method)
+    n = int(found.known.n[judged].min())
+    pooled = _exponent(tokens[:, judged], curve[judged], n, max(map(len, methods.values())))
+    above = sum(found.known.kept[row] == 0 for row in judged)
+    below = sum(np.isnan(found.known.lost[row]) for row in judged)
+    remark = f"Of {len(judged)} tolerated budgets {above} are open above and {below} below."
     return Outcome(pooled, parts, evidence.models(), remark)
 
 
-def _exponent(tokens: stats.Array, curve: NDArray[np.int64], n: int) -> Effect:
-    fitted = stats.exponent(tokens[0], tokens[1], tokens[2], curve)
+def _exponent(tokens: stats.Array, curve: NDArray[np.int64], n: int, repeats: int = 1) -> Effect:
+    fitted = stats.exponent(tokens[0], tokens[1], tokens[2], curve, repeats=repeats)
     return Effect(fitted.estimate, fitted.low, fitted.high, n)
 
 

@@ -48,9 +48,13 @@ class Regression:
         low: lower ends of log k, minus infinity where there is none.
         high: upper ends, infinity where there is none.
         curve: which curve each observation belongs to.
+        repeats: how many curves rest on the same prompts, which count as one.
     """
 
-    def __init__(self, x: Array, low: Array, high: Array, curve: NDArray[np.int64]) -> None:
+    def __init__(
+        self, x: Array, low: Array, high: Array, curve: NDArray[np.int64], repeats: float = 1
+    ) -> None:
+        self.repeats = repeats
         self.curves = np.eye(int(curve.max()) + 1)[curve]
         self.x, self.low, self.high = x - x.mean(), low, high
 
@@ -90,15 +94,27 @@ class Regression:
         return 2 * (best - self._fit(self.curves, self.low - shift, self.high - shift)[0])
 
     def threshold(self, confidence: float = CONFIDENCE) -> float:
-        """The deviance at the ends of the interval: exact for uncensored normal data (an F quantile)."""
+        """The deviance at the ends of the interval: exact for uncensored normal data (an F quantile).
+
+        Curves that rest on the same prompts are taken for copies of one another, the worst case.
+        """
         from scipy.stats import f
 
-        n, free = len(self.x), len(self.x) - self.curves.shape[1] - 1
-        return float(n * np.log1p(f.ppf(confidence, 1, free) / free)) if free > 0 else np.inf
+        n, curves = len(self.x) / self.repeats, self.curves.shape[1] / self.repeats
+        free = n - curves - 1
+        if free <= 0:
+            return np.inf
+        return float(self.repeats * n * np.log1p(f.ppf(confidence, 1, free) / free))
 
 
 def exponent(
-    length: ArrayLike, low: ArrayLike, high: ArrayLike, curve: ArrayLike, confidence: float = CONFIDENCE
+    length: ArrayLike,
+    low: ArrayLike,
+    high: ArrayLike,
+    curve: ArrayLike,
+    *,
+    repeats: float = 1,
+    confidence: float = CONFIDENCE,
 ) -> Exponent:
     """The common exponent of several curves with its profile-likelihood interval.
 
@@ -107,6 +123,7 @@ def exponent(
         low: lower end of the tolerated budget in tokens; 0 where there is none.
         high: its upper end; infinity where there is none.
         curve: a label for each observation; each curve has a level of its own.
+        repeats: how many curves rest on the same prompts, such as those of several methods on one task.
         confidence: level of the interval.
 
     Observations without any bound, and curves with a single length, say nothing about beta and are left out.
@@ -121,7 +138,7 @@ def exponent(
         return Exponent(np.nan, -np.inf, np.inf, np.nan, 0, 0)
     _, member = np.unique(labels[keep], return_inverse=True)
     with np.errstate(divide="ignore"):
-        model = Regression(np.log(x[keep]), np.log(a[keep]), np.log(b[keep]), member)
+        model = Regression(np.log(x[keep]), np.log(a[keep]), np.log(b[keep]), member, repeats)
     best, beta, sigma = model.best()
     ends = [_end(model, best, beta, side, confidence) for side in (-1.0, 1.0)]
     return Exponent(beta, ends[0], ends[1], sigma, len(keep), int(member.max()) + 1)

@@ -62,7 +62,7 @@ def limits(
             middle = (outside + inside) / 2
             rejected = -end * score(b, c, count, middle) > z
             outside, inside = np.where(rejected, middle, outside), np.where(rejected, inside, middle)
-        found.append(np.where(np.abs(estimate) == 1, np.where(estimate == end, end, outside), outside))
+        found.append(np.where(count > 0, outside, np.nan))
     return found[0], found[1]
 
 

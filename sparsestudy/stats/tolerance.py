@@ -96,10 +96,9 @@ def tolerated(
     shown = (paired.high < -margin) | ended
     trailing = np.logical_and.accumulate(shown[:, ::-1], axis=1)[:, ::-1] & ~ended
     first = np.where(trailing.any(1), trailing.argmax(1), -1)
-    flips = _noise(d, paired.gains, paired.losses, kind)[:, 0]
     n = np.where(tested, paired.n, np.iinfo(np.int64).max).min(1, initial=np.iinfo(np.int64).max)
     n = np.where(tested.any(1), n, 0)
-    detectable = excludable_margin(paired.n[:, 0], flips, confidence=confidence)
+    detectable = excludable_margin(paired.n[:, 0], _noise(d[:, 0]), confidence=confidence)
     lost = np.where(first >= 0, s[first], np.nan)
     blind = (n < LEAST) | ((depth == 0) & (first < 0)) | ((depth == 0) & (first > 0) & (detectable > margin))
     state = np.where(first == 0, BELOW, np.where(first > 0, BETWEEN, AT_LEAST))
@@ -114,11 +113,10 @@ def tolerated(
     )
 
 
-def _noise(d: Array, gains: Array, losses: Array, binary: NDArray[np.bool_]) -> Array:
-    """Share of pairs that flip by noise alone; for graded scores the variance of the differences."""
-    _, mean = count_and_mean(d)
-    _, square = count_and_mean(d**2)
-    return np.where(binary, 2 * np.minimum(gains, losses), np.nan_to_num(square - mean**2))
+def _noise(d: Array) -> Array:
+    """Share of pairs that flip by noise: twice the rarer direction (of graded scores its mean square)."""
+    ways = [count_and_mean(np.maximum(side, 0) ** 2)[1] for side in (d, -d)]
+    return np.asarray(2 * np.fmin(*ways))
 
 
 def shared_depth(p: Array, last: NDArray[np.int64], level: float) -> NDArray[np.int64]:
