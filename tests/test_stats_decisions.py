@@ -202,6 +202,17 @@ def test_the_ends_of_the_exponent_are_where_the_likelihood_falls() -> None:
         assert model.deviance(end, best) == pytest.approx(model.threshold(), rel=0.02)
 
 
+def test_curves_on_the_same_prompts_are_not_counted_twice() -> None:
+    rng = np.random.default_rng(8)
+    x = simulation.LENGTHS
+    k = 300 * (x / 1024) ** 0.5 * np.exp(rng.normal(0, 0.3, 5))
+    alone = stats.exponent(x, k * 0.9, k * 1.1, np.zeros(5))
+    copies, curve = (np.tile(x, 3), np.tile(k * 0.9, 3), np.tile(k * 1.1, 3)), np.repeat([0, 1, 2], 5)
+    thrice = stats.exponent(*copies, curve, repeats=3)
+    assert (thrice.low, thrice.high) == pytest.approx((alone.low, alone.high), abs=0.02)
+    assert stats.exponent(*copies, curve).high < alone.high - 0.05
+
+
 def test_budgets_without_bounds_set_no_exponent() -> None:
     x = simulation.LENGTHS
     none = stats.exponent(x, np.zeros(5), np.full(5, np.inf), np.zeros(5))

@@ -76,7 +76,7 @@ class Evidence:
         scores = np.where(ran[..., None], data["score"].transpose(*SAMPLE).to_numpy().astype(float), np.nan)
         role, sparsity = data["method_role"].to_numpy(), data["sparsity"].to_numpy()
         if "dense" not in role or 0 not in sparsity:
-            raise StudyError("The run has no dense attention to compare with; add `dense` and sparsity 0.")
+            raise StudyError("The run has no dense attention to compare with; add `dense` and sparsity zero.")
         dense = scores[:, list(role).index("dense"), list(sparsity).index(0)]
         dense = np.where(_informative(data, dense)[..., None], dense, np.nan)
         chosen = (role == "method") & _matches(data["method_phase"], cells.phase)

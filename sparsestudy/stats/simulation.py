@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from sparsestudy.stats.base import MARGIN, Array, Interval
+from sparsestudy.stats.base import CONFIDENCE, MARGIN, Array, Interval
 from sparsestudy.stats.censored import Regression
 from sparsestudy.stats.frontier import frontier_gain
 from sparsestudy.stats.intervals import wilson
 from sparsestudy.stats.paired import paired_difference
 from sparsestudy.stats.resampling import stratified
-from sparsestudy.stats.tolerance import CANNOT_SAY, tolerated
+from sparsestudy.stats.tolerance import CANNOT_SAY, exclusion_p, shared_depth, tolerated
 
 SPARSITIES = np.array([0.25, 0.5, 0.667, 0.8, 0.867, 0.9, 0.933, 0.95, 0.975])
 """Those of the studies' runs."""
@@ -88,16 +88,15 @@ def false_tolerance(runs: int, curves: int, n: int, seed: int = 0) -> tuple[floa
     settings = 4
     wrong = rng.integers(0, settings, curves)
     loss = MARGIN * (1 + np.arange(settings) - wrong[:, None]).clip(0, 3)
-    alone, together = np.zeros(runs), np.zeros(runs)
-    for run in range(runs):
-        draw = rng.random((curves, settings, n))
-        change = (draw < 0.05).astype(float) - (draw > 1 - loss[..., None] - 0.05)
-        found = tolerated(SPARSITIES[:settings], change, np.ones(curves, bool))
-        limit = SPARSITIES[wrong] - 1e-9
-        known = found.state != CANNOT_SAY
-        alone[run] = ((found.kept > limit) & known).mean()
-        together[run] = ((found.kept_holm > limit) & known).any()
-    return float(alone.mean()), float(together.mean())
+    draw = rng.random((runs, curves, settings, n))
+    change = (draw < 0.05).astype(float) - (draw > 1 - loss[..., None] - 0.05)
+    rows = change.reshape(-1, settings, n)
+    found = tolerated(SPARSITIES[:settings], rows, np.ones(len(rows), bool))
+    called = (found.state != CANNOT_SAY) & (found.kept > np.tile(SPARSITIES[wrong], runs) - 1e-9)
+    p, level = exclusion_p(change, True), (1 - CONFIDENCE) / 2
+    last = np.full(curves, settings)
+    together = [(shared_depth(part, last, level) > wrong).any() for part in p]
+    return float(called.mean()), float(np.mean(together))
 
 
 def null_frontier(seed: int, n: int, tasks: int = 1, gain: float = 0.0) -> Interval:
