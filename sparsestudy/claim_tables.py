@@ -180,6 +180,7 @@ def checks() -> pd.DataFrame:
     """The methods on simulated data: what was tried, what was found and what was asked for."""
     wanted = words.percent(stats.CONFIDENCE)
     heeded, ignored = simulation.clustered_coverage(RUNS, 3, 40, 4)
+    alike, _ = simulation.alike_coverage(RUNS, _SAMPLES, 4)
     alone, together = simulation.false_tolerance(FEW_RUNS, 6, 2 * _SAMPLES)
     level = words.percent((1 - stats.CONFIDENCE) / 2)
     support = simulation.frontier_support(FEW_RUNS // 2, _FEW_SAMPLES)
@@ -188,6 +189,7 @@ def checks() -> pd.DataFrame:
         ("Tango's interval holds the difference", simulation.paired_coverage(RUNS, _SAMPLES), wanted, RUNS),
         ("The clustered bootstrap holds the difference", heeded, wanted, RUNS),
         ("The same without heed of documents", ignored, "none: it is wrong", RUNS),
+        ("Tango's with the design effect of documents", alike, wanted, RUNS),
         (
             "The interval of the exponent holds it",
             simulation.exponent_coverage(FEW_RUNS, 8, 0.6, 0.3),

@@ -239,6 +239,29 @@ def test_below_the_least_number_of_samples_there_is_no_verdict() -> None:
     assert f"n = {stats.LEAST}" in one.reason
 
 
+@pytest.mark.parametrize(
+    "name", ["decode-over-prefill", "no-universal-method", "no-free-sparsity", "fixed-budget"]
+)
+def test_questions_on_one_document_count_as_fewer(name: str) -> None:
+    def fives(data: xr.Dataset) -> None:
+        labels = np.array([f"document {index // 5}" for index in range(data.sizes["sample"])], dtype=object)
+        shape = tuple(data.sizes[dim] for dim in ("model", "length", "task", "sample"))
+        data["document"] = (("model", "length", "task", "sample"), np.broadcast_to(labels, shape).copy())
+        # Questions on one document share their luck.
+        for start in range(0, data.sizes["sample"], 5):
+            data["score"].values[..., start : start + 5] = data["score"].values[..., start : start + 1]
+
+    def single(data: xr.Dataset) -> None:
+        fives(data)
+        del data["document"]
+
+    heeded, ignored = _judged(name, fives).outcome, _judged(name, single).outcome
+    assert heeded
+    assert ignored
+    assert heeded.effect.estimate == pytest.approx(ignored.effect.estimate)
+    assert heeded.effect.high - heeded.effect.low > 1.3 * (ignored.effect.high - ignored.effect.low)
+
+
 def test_oracles_and_controls_decide_nothing() -> None:
     before = _judged("decode-over-prefill")
 

@@ -30,6 +30,26 @@ def test_the_clustered_bootstrap_covers(tasks: int, documents: int, questions: i
     assert ignored < 0.9 or questions == 1
 
 
+@pytest.mark.parametrize(("documents", "questions"), [(100, 4), (200, 2)])
+def test_tangos_interval_with_a_design_effect_covers(documents: int, questions: int) -> None:
+    heeded, ignored = simulation.alike_coverage(2000, documents, questions)
+    assert COVERED[0] <= heeded <= COVERED[1]
+    assert ignored < heeded - 0.02
+
+
+def test_copies_of_samples_count_once() -> None:
+    once = np.random.default_rng(9).choice([-1.0, 0.0, 1.0], p=[0.1, 0.85, 0.05], size=(2, 3, 150))
+    copies, labels = np.repeat(once, 4, axis=2), np.repeat(np.arange(150), 4)
+    assert stats.design_effect(copies, labels) == pytest.approx(4, rel=0.02)
+    assert stats.design_effect(np.zeros(600), labels) == 4
+    assert stats.design_effect(once, np.arange(150)) == pytest.approx(1)
+    alone = stats.tolerated([0.5, 0.8, 0.9], once, [True, True])
+    found = stats.tolerated([0.5, 0.8, 0.9], copies, [True, True], clusters=np.tile(labels, (2, 1)))
+    assert np.array_equal(found.kept, alone.kept, equal_nan=True)
+    assert np.array_equal(found.lost, alone.lost, equal_nan=True)
+    assert found.detectable == pytest.approx(alone.detectable, rel=0.02)
+
+
 def test_the_exponent_is_covered(full_size: bool) -> None:
     runs = 1000
     assert COVERED[0] <= simulation.exponent_coverage(runs, 8, 0.6, 0.3, seed=1) <= COVERED[1]

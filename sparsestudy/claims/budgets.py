@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sparsestudy import stats
 from sparsestudy.claims.evidence import Effect, Evidence, Outcome, smallest
@@ -73,18 +74,20 @@ def budget_policies(evidence: Evidence, claim: Claim) -> Outcome:
     found = curves(evidence, claim.margin, joint=False)
     parts: dict[str, Effect] = {}
     decisive: list[Effect] = []
+    documents = evidence.documents
     for model, method, task in dict.fromkeys((p.model, p.method, p.task) for p in found.places):
         places, own = _lengths(evidence, model, method, task)
         gain = own.gain(np.full(len(places), PROPORTIONAL)) if len(places) > 1 else None
         if gain is None:
             continue
         name = evidence.curve(model, method, task)
-        parts[name] = _effect(gain, evidence.seed)
+        own_documents = None if documents is None else documents[places, task]
+        parts[name] = _effect(gain, own_documents, evidence.seed)
         decisive.append(parts[name])
         exponents = _fitted(evidence, found, (model, method, task), places)
         fitted = None if exponents is None else own.gain(exponents)
         if fitted is not None:
-            parts[f"{name}{FITTED}"] = _effect(fitted, evidence.seed)
+            parts[f"{name}{FITTED}"] = _effect(fitted, own_documents, evidence.seed)
     if not decisive:
         raise StudyError("No method has settings that span both budgets at two lengths or more.")
     return Outcome(_cautious_mean(decisive), parts, evidence.models())
@@ -127,8 +130,8 @@ def _fitted(
     return np.array(exponents)
 
 
-def _effect(gain: stats.Array, seed: int) -> Effect:
-    interval = stats.stratified(gain, seed=seed).pooled
+def _effect(gain: stats.Array, documents: NDArray[np.str_] | None, seed: int) -> Effect:
+    interval = stats.stratified(gain, clusters=documents, seed=seed).pooled
     return Effect(float(interval.estimate), float(interval.low), float(interval.high), smallest(gain))
 
 

@@ -162,11 +162,12 @@ class Evidence:
         at = self.data.isel({"task": place})
         return subject(*(str(at[key].item()) for key in ("task_name", "task", "task_fields")))
 
-    def clusters(self, length: int) -> NDArray[np.str_] | None:
-        """(task, sample), what each prompt was made of, where the run says so in ``document``."""
+    @property
+    def documents(self) -> NDArray[np.str_] | None:
+        """(length, task, sample), what each prompt was made of, where the run says so in ``document``."""
         if "document" not in self.data:
             return None
-        found = self.data["document"].transpose("model", "length", "task", "sample").to_numpy()[0, length]
+        found = self.data["document"].transpose("model", "length", "task", "sample").to_numpy()[0]
         return np.asarray(found.astype(str))
 
     def cost(self, name: str | None) -> stats.Array:

@@ -96,14 +96,14 @@ def frontier(evidence: Evidence, claim: Claim) -> Outcome:
     parts, whole = {}, []
     for length, some in by_length(evidence, claim).items():
         n = some.scores.shape[2]
-        labels = evidence.clusters(length)
-        chosen = None if labels is None else labels[some.tasks]
+        labels = evidence.documents
+        chosen = None if labels is None else labels[length, some.tasks]
         gain = stats.frontier_gain(some.cost, some.dense, some.scores, clusters=chosen, seed=evidence.seed)
         whole.append(effect_of(gain, n))
         parts[tokens(evidence, length)] = whole[-1]
         for place, task in enumerate(some.tasks if len(some.tasks) > 1 else []):
             one = some.scores[:, place : place + 1]
-            own = None if labels is None else labels[[task]]
+            own = None if labels is None else labels[length, [task]]
             alone = stats.frontier_gain(some.cost, some.dense, one, clusters=own, seed=evidence.seed)
             parts[f"{tokens(evidence, length)}, {evidence.task(task)}"] = effect_of(alone, n)
     return Outcome(independent_mean(whole), parts, evidence.models())
@@ -117,10 +117,10 @@ def decision(evidence: Evidence, claim: Claim) -> Outcome:
     """
     parts: dict[str, Effect] = {}
     whole, told = [], []
-    labels = evidence.data["model"].values
+    names = evidence.data["model"].values
     for length, some in by_length(evidence, claim).items():
-        clusters = evidence.clusters(length)
-        own = None if clusters is None else clusters[some.tasks]
+        labels = evidence.documents
+        own = None if labels is None else labels[length, some.tasks]
         at_length = []
         for place in np.flatnonzero(some.dense):
             budget = float(some.cost[place])
@@ -132,7 +132,7 @@ def decision(evidence: Evidence, claim: Claim) -> Outcome:
             at_length.append(parts[name])
         whole.append(_together(at_length))
         told.append(tokens(evidence, length))
-    remark = f"Budgets are the costs of {', '.join(map(str, labels))} at {', '.join(told)}."
+    remark = f"Budgets are the costs of {', '.join(map(str, names))} at {', '.join(told)}."
     return Outcome(independent_mean(whole), parts, evidence.models(), remark)
 
 

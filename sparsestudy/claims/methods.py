@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sparsestudy import stats
 from sparsestudy.claims.evidence import Effect, Evidence, Outcome, smallest
 from sparsestudy.claims.specs import Claim
 from sparsestudy.errors import StudyError
+
+Labels = NDArray[np.str_] | None
 
 
 class Challenge(NamedTuple):
@@ -19,11 +22,13 @@ class Challenge(NamedTuple):
         name: what it is.
         values: (strata, samples), the method less what it is held against.
         binary: whether there is one stratum of 0/1 scores.
+        documents: what is drawn together, shape of ``values``.
     """
 
     name: str
     values: stats.Array
     binary: bool
+    documents: Labels = None
 
 
 def least_bad(challenges: dict[str, list[Challenge]], models: list[str], seed: int, what: str) -> Outcome:
@@ -55,16 +60,21 @@ def least_bad(challenges: dict[str, list[Challenge]], models: list[str], seed: i
 
 def _limits(one: Challenge, together: float, seed: int) -> Effect:
     if one.binary:
+        effect = 1.0 if one.documents is None else stats.design_effect(one.values, one.documents)
         alone, joint = (
-            stats.paired_difference(one.values, 0.0, True, confidence=level)
+            stats.paired_difference(one.values, 0.0, True, effect=effect, confidence=level)
             for level in (stats.CONFIDENCE, together)
         )
         estimate, low, high = (float(x[0]) for x in (alone.estimate, alone.low, joint.high))
     else:
         # Enough resamples for the outermost limits that many challenges ask for.
         resamples = max(stats.RESAMPLES, int(20 / (1 - together)))
-        first = stats.stratified(one.values, seed=seed).pooled
-        second = stats.stratified(one.values, seed=seed, confidence=together, resamples=resamples).pooled
+        first, second = (
+            stats.stratified(
+                one.values, clusters=one.documents, seed=seed, confidence=level, resamples=resamples
+            ).pooled
+            for level in (stats.CONFIDENCE, together)
+        )
         estimate, low, high = float(first.estimate), float(first.low), float(second.high)
     return Effect(estimate, low, high, smallest(one.values))
 
@@ -77,7 +87,7 @@ def moderate_loss(evidence: Evidence, claim: Claim) -> Outcome:
     """
     del claim
     _need_tasks(evidence)
-    differences = evidence.differences
+    differences, documents = evidence.differences, evidence.documents
     challenges: dict[str, list[Challenge]] = {}
     for method in evidence.methods:
         own = challenges.setdefault(evidence.method(method), [])
@@ -87,7 +97,8 @@ def moderate_loss(evidence: Evidence, claim: Claim) -> Outcome:
                 f"{evidence.task(int(task))} at {evidence.data['length'].values[length]:,} tokens and "
                 f"nominal sparsity {evidence.nominal[sparsity]:g}"
             )
-            own.append(Challenge(name, values, bool(evidence.binary[task])))
+            labels = None if documents is None else documents[length, [task]]
+            own.append(Challenge(name, values, bool(evidence.binary[task]), labels))
     return least_bad(challenges, evidence.models(), evidence.seed, "The method that loses least")
 
 
@@ -102,16 +113,18 @@ def best_everywhere(evidence: Evidence, claim: Claim) -> Outcome:
     """
     del claim
     _need_tasks(evidence)
+    documents = evidence.documents
     challenges: dict[str, list[Challenge]] = {}
     for method in evidence.methods:
         own = challenges.setdefault(evidence.method(method), [])
         for other in evidence.rivals(method):
             difference = evidence.scores[:, method] - evidence.scores[:, other]
             for task in range(difference.shape[3]):
-                values = _over_settings(difference[:, :, :, task])
+                theirs = None if documents is None else documents[:, [task]]
+                values, labels = _strata(_nanmean(difference[:, :, :, [task]], 1), theirs)
                 if values.size:
                     name = f"{evidence.task(task)} against {evidence.method(other)}"
-                    own.append(Challenge(name, values, binary=False))
+                    own.append(Challenge(name, values, False, labels))
     return least_bad(challenges, evidence.models(), evidence.seed, "The method that is beaten least")
 
 
@@ -121,12 +134,13 @@ def _need_tasks(evidence: Evidence) -> None:
         raise StudyError(f"The claim is about several tasks, and the run can tell {len(tasks)}.")
 
 
-def _over_settings(values: stats.Array) -> stats.Array:
-    """(strata, samples) from (model, sparsity, length, sample): the settings averaged."""
-    n = np.isfinite(values).sum(1)
-    mean = np.divide(np.nansum(values, 1), n, out=np.full(n.shape, np.nan), where=n > 0)
-    flat = mean.reshape(-1, mean.shape[-1])
-    return np.asarray(flat[np.isfinite(flat).any(-1)])
+def _strata(values: stats.Array, documents: Labels) -> tuple[stats.Array, Labels]:
+    """(strata, samples) from (model, length, task, sample), empty strata left out, and their documents."""
+    flat = values.reshape(-1, values.shape[-1])
+    some = np.asarray(np.isfinite(flat).any(-1))
+    if documents is None:
+        return flat[some], None
+    return flat[some], np.broadcast_to(documents, values.shape).reshape(flat.shape)[some]
 
 
 def decode_over_prefill(evidence: Evidence, claim: Claim) -> Outcome:
@@ -147,11 +161,13 @@ def decode_over_prefill(evidence: Evidence, claim: Claim) -> Outcome:
     difference = pairs(evidence, claim, decode, prefill)  # (decode method, model, length, task, sample)
     if not np.isfinite(difference).any():
         raise StudyError("No decode method has a setting that stands beside one of a prefill method.")
-    parts = {evidence.method(m): _mean(difference[i : i + 1], evidence.seed) for i, m in enumerate(decode)}
+    documents, seed = evidence.documents, evidence.seed
+    parts = {evidence.method(m): _mean(difference[i : i + 1], documents, seed) for i, m in enumerate(decode)}
     for task in range(difference.shape[3]):
-        parts[evidence.task(task)] = _mean(difference[..., task : task + 1, :], evidence.seed)
+        own = None if documents is None else documents[:, [task]]
+        parts[evidence.task(task)] = _mean(difference[..., [task], :], own, seed)
     parts = {name: part for name, part in parts.items() if part.n}
-    return Outcome(_mean(difference, evidence.seed), parts, evidence.models())
+    return Outcome(_mean(difference, documents, seed), parts, evidence.models())
 
 
 def _equal_sparsity(evidence: Evidence, claim: Claim, decode: list[int], prefill: list[int]) -> stats.Array:
@@ -190,12 +206,10 @@ def _nanmean(values: stats.Array, axis: int) -> stats.Array:
     return np.asarray(np.divide(np.nansum(values, axis), n, out=np.full(n.shape, np.nan), where=n > 0))
 
 
-def _mean(difference: stats.Array, seed: int) -> Effect:
+def _mean(difference: stats.Array, documents: Labels, seed: int) -> Effect:
     """The mean over methods, and over models, lengths and tasks as strata."""
-    values = _nanmean(difference, 0)
-    flat = values.reshape(-1, values.shape[-1])
-    flat = flat[np.isfinite(flat).any(-1)]
+    flat, labels = _strata(_nanmean(difference, 0), documents)
     if not len(flat):
         return Effect(np.nan, -np.inf, np.inf, 0)
-    interval = stats.stratified(flat, seed=seed).pooled
+    interval = stats.stratified(flat, clusters=labels, seed=seed).pooled
     return Effect(float(interval.estimate), float(interval.low), float(interval.high), smallest(flat))

@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sparsestudy import stats
 from sparsestudy.claims.evidence import Effect, Evidence, Outcome, smallest
@@ -33,7 +34,8 @@ def smaller_dense_wins(evidence: Evidence, claim: Claim) -> Outcome:
     Raises:
         StudyError: no cost, no length with two dense models, or no pair with a point of equal cost.
     """
-    found: dict[str, stats.Array] = {}
+    found: dict[str, tuple[stats.Array, NDArray[np.str_] | None]] = {}
+    documents = evidence.documents
     without: dict[str, Effect] = {}
     for name, place, weights in _pairs(evidence, claim):
         if weights is None:
@@ -43,14 +45,17 @@ def smaller_dense_wins(evidence: Evidence, claim: Claim) -> Outcome:
             there = _read(evidence, weights, place, task)
             difference = there - evidence.dense[place.small, place.length, task]
             if np.isfinite(difference).any():
-                found[f"{name}, {evidence.task(task)}"] = difference[None]
+                own = None if documents is None else documents[place.length, [task]]
+                found[f"{name}, {evidence.task(task)}"] = difference[None], own
     if not found:
         raise StudyError("No pair of neighbouring models has a point of equal cost.")
     level = 1 - (1 - stats.CONFIDENCE) / len(found)
     resamples = max(stats.RESAMPLES, int(20 / (1 - level)))
     parts = {}
-    for name, values in found.items():
-        each = stats.stratified(values, seed=evidence.seed, confidence=level, resamples=resamples)
+    for name, (values, own) in found.items():
+        each = stats.stratified(
+            values, clusters=own, seed=evidence.seed, confidence=level, resamples=resamples
+        )
         parts[name] = effect_of(each.pooled, smallest(values))
     worst = min(parts.values(), key=lambda part: part.high)
     shown = {name: part for name, part in parts.items() if part.high < 0}

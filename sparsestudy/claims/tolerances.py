@@ -48,7 +48,16 @@ def curves(evidence: Evidence, margin: float, joint: bool) -> Curves:
     binary = evidence.binary[[p.task for p in places]]
     sparsity = evidence.nominal[evidence.settings]
     confidence = 1 - (1 - stats.CONFIDENCE) / (len(places) if joint else 1)
-    known = stats.tolerated(sparsity, rows, binary, margin=margin, confidence=confidence, seed=evidence.seed)
+    documents, at = evidence.documents, ([p.length for p in places], [p.task for p in places])
+    known = stats.tolerated(
+        sparsity,
+        rows,
+        binary,
+        clusters=None if documents is None else documents[at],
+        margin=margin,
+        confidence=confidence,
+        seed=evidence.seed,
+    )
     n = np.isfinite(rows).sum(-1)
     mean = np.divide(np.nansum(rows, -1), n, out=np.full(n.shape, -np.inf), where=n > 0)
     depth = np.logical_and.accumulate(mean > -margin, axis=1).sum(1)

@@ -27,7 +27,7 @@ from sparsestudy.stats.censored import Exponent, exponent
 from sparsestudy.stats.crossfit import SPLITS
 from sparsestudy.stats.frontier import Winner, equal_cost_weights, frontier_gain, winner
 from sparsestudy.stats.intervals import combine, mean_interval, wilson
-from sparsestudy.stats.paired import holm, paired_difference
+from sparsestudy.stats.paired import design_effect, holm, paired_difference
 from sparsestudy.stats.power import excludable_margin, exclusion_power, minimum_detectable_difference
 from sparsestudy.stats.resampling import shares, stratified
 from sparsestudy.stats.scaling import AXES, Held, held_out, size_slope
@@ -51,6 +51,7 @@ __all__ = [
     "Tolerance",
     "Winner",
     "combine",
+    "design_effect",
     "equal_cost_weights",
     "excludable_margin",
     "exclusion_power",

@@ -27,11 +27,38 @@ def _paired_p(differences: Array, binary: NDArray[np.bool_]) -> Array:
     return np.asarray(np.where(n > 0, np.where(binary, exact, graded), np.nan))
 
 
+def design_effect(differences: ArrayLike, clusters: ArrayLike) -> Array:
+    """How many samples count as one because those of a cluster are alike, at least 1.
+
+    The variance of the mean with heed of clusters over that without (Rao and Scott 1992, A simple method for
+    the analysis of clustered binary data); the size of the clusters where nothing varies.
+
+    Args:
+        differences: (..., samples), NaN where not scored.
+        clusters: broadcastable to the same, labels such as documents.
+    """
+    d = np.asarray(differences, float)
+    labels = np.broadcast_to(np.asarray(clusters), d.shape).reshape(-1, d.shape[-1])
+    found = np.ones(len(labels))
+    for row, (values, names) in enumerate(zip(d.reshape(labels.shape), labels, strict=True)):
+        known = np.isfinite(values)
+        if not known.any():
+            continue
+        _, member = np.unique(names[known], return_inverse=True)
+        rest = values[known] - values[known].mean()
+        groups, n = int(member.max()) + 1, int(known.sum())
+        alone = float(rest @ rest) * n / max(n - 1, 1)
+        together = float((np.bincount(member, rest) ** 2).sum()) * groups / max(groups - 1, 1)
+        found[row] = together / alone if alone > 0 else n / groups
+    return np.maximum(found, 1).reshape(d.shape[:-1])
+
+
 def paired_difference(
     scores: ArrayLike,
     reference: ArrayLike,
     binary: ArrayLike,
     *,
+    effect: ArrayLike = 1.0,
     confidence: float = CONFIDENCE,
     seed: int = 0,
 ) -> Difference:
@@ -41,6 +68,7 @@ def paired_difference(
         scores: (..., samples) in 0..1, NaN where not scored.
         reference: broadcastable to ``scores``; the same sample at the same place.
         binary: as in `mean_interval`; True gives Tango's paired interval, False a paired bootstrap.
+        effect: `design_effect` of clusters, by which the limits are widened; the p-value takes no heed of it.
         confidence: level of the interval.
         seed: of the resamples.
 
@@ -51,11 +79,13 @@ def paired_difference(
     n, estimate = count_and_mean(difference)
     is_binary = np.broadcast_to(np.asarray(binary, bool), n.shape)
     gains, losses = np.nansum(np.maximum(difference, 0), -1), np.nansum(np.maximum(-difference, 0), -1)
-    low, high = tango.limits(gains, losses, n, confidence)
+    alike = np.broadcast_to(np.asarray(effect, float), n.shape)
+    low, high = tango.limits(gains / alike, losses / alike, n / alike, confidence)
     graded = ~is_binary & (spread(difference) > 0)
     if graded.any():
-        some_low, some_high = bootstrap(difference[graded], confidence, seed)
-        low[graded], high[graded] = np.clip(some_low, -1, 1), np.clip(some_high, -1, 1)
+        centre, wider = estimate[graded], np.sqrt(alike[graded])
+        limits = [centre + (end - centre) * wider for end in bootstrap(difference[graded], confidence, seed)]
+        low[graded], high[graded] = (np.clip(end, -1, 1) for end in limits)
     shares = ((difference > 0).sum(-1) / np.maximum(n, 1), (difference < 0).sum(-1) / np.maximum(n, 1))
     return Difference(estimate, low, high, n, _paired_p(difference, is_binary), *shares)
 

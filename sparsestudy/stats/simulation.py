@@ -8,7 +8,7 @@ from sparsestudy.stats.base import CONFIDENCE, MARGIN, Array, Interval
 from sparsestudy.stats.censored import Regression
 from sparsestudy.stats.frontier import frontier_gain
 from sparsestudy.stats.intervals import wilson
-from sparsestudy.stats.paired import paired_difference
+from sparsestudy.stats.paired import design_effect, paired_difference
 from sparsestudy.stats.resampling import stratified
 from sparsestudy.stats.tolerance import CANNOT_SAY, exclusion_p, shared_depth, tolerated
 
@@ -58,6 +58,22 @@ def clustered_coverage(
     labels = np.broadcast_to(np.repeat(np.arange(documents), questions), values.shape[1:])
     heeded, ignored = (stratified(values, clusters=c, seed=seed).pooled for c in (labels, None))
     return _holds(heeded.low, heeded.high, -0.03), _holds(ignored.low, ignored.high, -0.03)
+
+
+def alike_coverage(runs: int, documents: int, questions: int, seed: int = 0) -> tuple[float, float]:
+    """Coverage of Tango's interval with the design effect of documents, and without it.
+
+    Each document has a chance of its own to lose and one to gain, and its questions draw from them.
+    """
+    rng = np.random.default_rng(seed)
+    losses = rng.beta(0.4, 1.6, (runs, documents, 1))
+    gains = (1 - losses) * rng.beta(0.3, 2.7, (runs, documents, 1))
+    draw = rng.random((runs, documents, questions))
+    change = ((draw < gains).astype(float) - (draw > 1 - losses)).reshape(runs, -1)
+    effect = design_effect(change, np.repeat(np.arange(documents), questions))
+    truth = 0.8 * 0.1 - 0.2
+    heeded, ignored = (paired_difference(change, 0.0, True, effect=e) for e in (effect, 1.0))
+    return _holds(heeded.low, heeded.high, truth), _holds(ignored.low, ignored.high, truth)
 
 
 def exponent_coverage(runs: int, curves: int, beta: float, sigma: float, seed: int = 0) -> float:

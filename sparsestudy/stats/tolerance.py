@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sparsestudy.stats import tango
 from sparsestudy.stats.base import CONFIDENCE, LEAST, MARGIN, Array, count_and_mean
-from sparsestudy.stats.paired import paired_difference
+from sparsestudy.stats.paired import design_effect, paired_difference
 from sparsestudy.stats.power import excludable_margin
 
 BETWEEN, AT_LEAST, BELOW, CANNOT_SAY = "between", "at least", "below", "cannot say"
@@ -41,7 +41,9 @@ class Tolerance(NamedTuple):
     detectable: Array
 
 
-def exclusion_p(differences: ArrayLike, binary: ArrayLike, margin: float = MARGIN) -> Array:
+def exclusion_p(
+    differences: ArrayLike, binary: ArrayLike, margin: float = MARGIN, effect: ArrayLike = 1.0
+) -> Array:
     """One-sided p-value against "the loss is at least ``margin``".
 
     Args:
@@ -49,17 +51,20 @@ def exclusion_p(differences: ArrayLike, binary: ArrayLike, margin: float = MARGI
         binary: True where scores are 0 or 1: Tango's score test; else a paired t-test, which has Tango's
             test in its place where the differences have no spread.
         margin: the loss to exclude.
+        effect: `stats.design_effect` of clusters, by which the samples are divided.
     """
     from scipy.stats import t as student
 
     d = np.asarray(differences, float)
     n, mean = count_and_mean(d)
+    alike = np.broadcast_to(np.asarray(effect, float), n.shape)
     gains, losses = np.nansum(np.maximum(d, 0), -1), np.nansum(np.maximum(-d, 0), -1)
-    exact = tango.p_above(gains, losses, n, -margin)
-    error = np.sqrt(np.nansum((d - mean[..., None]) ** 2, -1) / np.maximum(n - 1, 1) / np.maximum(n, 1))
+    exact = tango.p_above(gains / alike, losses / alike, n / alike, -margin)
+    squares = np.nansum((d - mean[..., None]) ** 2, -1)
+    error = np.sqrt(alike * squares / np.maximum(n - 1, 1) / np.maximum(n, 1))
     usable = ~np.broadcast_to(np.asarray(binary, bool), n.shape) & (error > 0)
     t = np.divide(mean + margin, error, out=np.zeros_like(error), where=usable)
-    return np.asarray(np.where(usable, student.sf(t, np.maximum(n - 1, 1)), exact))
+    return np.asarray(np.where(usable, student.sf(t, np.maximum(n / alike - 1, 1)), exact))
 
 
 def tolerated(
@@ -67,6 +72,7 @@ def tolerated(
     differences: ArrayLike,
     binary: ArrayLike,
     *,
+    clusters: ArrayLike | None = None,
     margin: float = MARGIN,
     confidence: float = CONFIDENCE,
     seed: int = 0,
@@ -77,6 +83,7 @@ def tolerated(
         sparsity: (settings,), ascending, without 0: at 0 a method is dense and loses nothing.
         differences: (curves, settings, samples), sparse minus dense, NaN where not scored.
         binary: (curves,), True where scores are 0 or 1.
+        clusters: (curves, samples), labels of samples that are alike, such as documents.
         margin: the loss that is tolerated.
         confidence: of the two-sided intervals; one-sided tests have half the rest.
         seed: of the bootstrap for graded scores.
@@ -85,9 +92,10 @@ def tolerated(
     """
     s, d = np.asarray(sparsity, float), np.asarray(differences, float)
     kind = np.broadcast_to(np.asarray(binary, bool)[:, None], d.shape[:2])
-    paired = paired_difference(d, 0.0, kind, confidence=confidence, seed=seed)
+    effect = 1.0 if clusters is None else design_effect(d, np.asarray(clusters)[:, None])
+    paired = paired_difference(d, 0.0, kind, effect=effect, confidence=confidence, seed=seed)
     tested = paired.n > 0
-    p = np.where(tested, exclusion_p(d, kind, margin), 1.0)
+    p = np.where(tested, exclusion_p(d, kind, margin, effect), 1.0)
     level = (1 - confidence) / 2
     depth = np.logical_and.accumulate(p <= level, axis=1).sum(1)
     # Settings after the last that ran neither pass nor lose; they are no part of the curve.
@@ -98,7 +106,7 @@ def tolerated(
     first = np.where(trailing.any(1), trailing.argmax(1), -1)
     n = np.where(tested, paired.n, np.iinfo(np.int64).max).min(1, initial=np.iinfo(np.int64).max)
     n = np.where(tested.any(1), n, 0)
-    detectable = excludable_margin(paired.n[:, 0], _noise(d[:, 0]), confidence=confidence)
+    detectable = excludable_margin((paired.n / effect)[:, 0], _noise(d[:, 0]), confidence=confidence)
     lost = np.where(first >= 0, s[first], np.nan)
     blind = (n < LEAST) | ((depth == 0) & (first < 0)) | ((depth == 0) & (first > 0) & (detectable > margin))
     state = np.where(first == 0, BELOW, np.where(first > 0, BETWEEN, AT_LEAST))
