@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sparsestudy.errors import StudyError
+from sparsestudy.fidelity_schema import FIDELITY
 from sparsestudy.mask_schema import MASKS
-from sparsestudy.parameters import AccuracyParameters, MaskParameters, RunParameters
+from sparsestudy.parameters import AccuracyParameters, FidelityParameters, MaskParameters, RunParameters
 from sparsestudy.schema import ACCURACY, Schema
 from sparsestudy.specs import nearest
 
@@ -47,6 +48,12 @@ EXPERIMENTS: dict[str, Experiment] = {
         MASKS,
         "sparsestudy.masks",
         ("methods", "sparsities", "task", "layers", "heads", "cells", "seed", "dtype"),
+    ),
+    "fidelity": Experiment(
+        FidelityParameters,
+        FIDELITY,
+        "sparsestudy.fidelity",
+        ("methods", "sparsities", "texts", "steps", "bins", "seed", "dtype", "batch_tokens"),
     ),
 }
 
