@@ -1,4 +1,4 @@
-"""What the datasets of the experiment ``fidelity`` hold: losses, divergences, recalls by text and position."""
+"""What the datasets of the experiment ``fidelity`` hold: losses, divergences, recalls by position."""
 
 from __future__ import annotations
 
