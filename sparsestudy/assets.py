@@ -94,6 +94,19 @@ COLUMNS = (
     "found",
     "excluded",
     "power",
+    "first",
+    "last",
+    "positions",
+    "kl",
+    "kl_low",
+    "kl_high",
+    "excess",
+    "excess_low",
+    "excess_high",
+    "recall",
+    "recall_low",
+    "recall_high",
+    "dense_loss",
 )
 
 

@@ -25,7 +25,7 @@ def settings(data: xr.Dataset) -> pd.DataFrame:
     lowest_density, hyperparameters.
     """
     rows = []
-    for at in _places(data, ("model", "method", "length", "sparsity")):
+    for at in places(data, ("model", "method", "length", "sparsity")):
         status = int(at["status"])
         if status == NOT_RUN:
             continue
@@ -46,11 +46,12 @@ def settings(data: xr.Dataset) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _places(data: xr.Dataset, dims: tuple[str, ...]) -> list[xr.Dataset]:
-    places = [data]
+def places(data: xr.Dataset, dims: tuple[str, ...]) -> list[xr.Dataset]:
+    """The dataset at each place along some dimensions, the last one fastest."""
+    found = [data]
     for dim in dims:
-        places = [place.isel({dim: i}) for place in places for i in range(data.sizes[dim])]
-    return places
+        found = [place.isel({dim: i}) for place in found for i in range(data.sizes[dim])]
+    return found
 
 
 def given(hyperparameters: str) -> dict[str, Any]:
@@ -124,7 +125,7 @@ def drawing(data: xr.Dataset, model: str, method: str) -> Drawing | None:
     """The picture that stands for a variant: the longest prompt, the highest sparsity that it reached."""
     of_method = data.sel({"model": model, "method": method})
     name = short_name(*(str(of_method[key].item()) for key in ("method_name", "method", "method_fields")))
-    for at in reversed(_places(of_method, ("length", "sparsity"))):
+    for at in reversed(places(of_method, ("length", "sparsity"))):
         if STATUS[int(at["status"])] == "ok" and np.isfinite(at["share"].values).any():
             return Drawing(at, name)
     return None

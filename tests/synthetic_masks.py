@@ -40,34 +40,13 @@ def write_masks(**changes: Any) -> list[ShardOf[MaskParameters]]:
 
 def synthetic_masks(shard: ShardOf[MaskParameters], current: bool = False) -> xr.Dataset:
     """One valid shard: uniform choices of the asked density, 900 out of reach at the shortest length."""
-    run, entry = shard.run, REGISTRY[shard.model]
-    names = [spec.name for spec in run.methods]
-    decode = [
-        name in (*EVICT, "quest") or spec.fields.get("like") == "quest"
-        for name, spec in zip(names, run.methods, strict=True)
-    ]
+    run = shard.run
+    coordinates = synthetic_coordinates(shard)
+    names, decode = coordinates["method_name"], [phase == "decode" for phase in coordinates["method_phase"]]
     data = ds.blank(
         {
-            "model": [shard.model],
-            "model_weights_sha256": ["0" * 64],
-            "model_parameters": [int(entry.parameters)],
-            "model_context": [entry.context],
-            "model_licence": [entry.licence],
-            "model_source": ["synthetic"],
-            "model_architecture": [entry.architecture],
-            "method": [spec.label for spec in run.methods],
-            "method_name": names,
-            "method_phase": ["decode" if late else "prefill" for late in decode],
-            "method_tail": ["dense" if late else "none" for late in decode],
-            "method_role": ["method" for _ in names],
-            "method_scope": ["head" for _ in names],
-            "method_like": [str(spec.fields.get("like", "")) for spec in run.methods],
-            "method_fields": [json.dumps(spec.fields) for spec in run.methods],
-            "sparsity": run.sparsities,
-            "length": [shard.length],
+            **coordinates,
             "evidence": [0],
-            "layer": [0, 1],
-            "head": [0, 1, 2, 3],
             "drawn_layer": run.layers,
             "drawn_head": run.heads,
             "row": list(range(CELLS)),
@@ -96,6 +75,36 @@ def synthetic_masks(shard: ShardOf[MaskParameters], current: bool = False) -> xr
         data[key][:] = text
     data.attrs = ds.attributes(shard)
     return ds.stamp(data, shard) if current else data
+
+
+def synthetic_coordinates(shard: ShardOf[Any]) -> dict[str, Any]:
+    """The labels of a shard, with two layers of four heads; no method and no weights are looked at."""
+    run, entry = shard.run, REGISTRY[shard.model]
+    names = [spec.name for spec in run.methods]
+    likes = [str(spec.fields.get("like", "")) for spec in run.methods]
+    roles = {"dense": "dense", "window": "control", "random": "control", "oracle": "oracle"}
+    decode = [name in (*EVICT, "quest") or like == "quest" for name, like in zip(names, likes, strict=True)]
+    return {
+        "model": [shard.model],
+        "model_weights_sha256": ["0" * 64],
+        "model_parameters": [int(entry.parameters)],
+        "model_context": [entry.context],
+        "model_licence": [entry.licence],
+        "model_source": ["synthetic"],
+        "model_architecture": [entry.architecture],
+        "method": [spec.label for spec in run.methods],
+        "method_name": names,
+        "method_phase": ["decode" if late else "prefill" for late in decode],
+        "method_tail": ["dense" if late else "none" for late in decode],
+        "method_role": [roles.get(name, "method") for name in names],
+        "method_scope": ["head" for _ in names],
+        "method_like": likes,
+        "method_fields": [json.dumps(spec.fields) for spec in run.methods],
+        "sparsity": run.sparsities,
+        "length": [shard.length],
+        "layer": [0, 1],
+        "head": [0, 1, 2, 3],
+    }
 
 
 def _fill(

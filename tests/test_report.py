@@ -18,11 +18,15 @@ import yaml
 from pages import BOOK, code_cells
 from pages import PAGES as SOURCES
 from synthetic import write_run
+from synthetic_fidelity import write_fidelity
 from synthetic_masks import write_masks
 
 from sparsestudy import (
     assets,
     examples,
+    fidelity_blocks,
+    fidelity_tables,
+    fidelity_words,
     listings,
     mask_blocks,
     mask_tables,
@@ -115,7 +119,7 @@ def run_page(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.mark.parametrize("page", PAGES)
 def test_pages_run_without_any_data(run_page: Any, page: str) -> None:
     shown = run_page(page)
-    if page in ("index", "accuracy", "methods", "decide", "compare", "environment"):
+    if page in ("index", "accuracy", "methods", "fidelity", "decide", "compare", "environment"):
         assert "No published run" in shown.text
         assert "git restore" in shown.text
     if page == "compare":
@@ -130,6 +134,7 @@ def test_pages_run_with_published_and_local_data(run_page: Any, page: str) -> No
     write_run({**STUDY, "run": "smoke", "published": False, "samples": 4})
     write_run({**STUDY, "run": "mine", "published": False, "lengths": [1024], "methods": ["quest"]})
     write_masks()
+    write_fidelity()
     shown = run_page(page)
     text = shown.text + "".join(shown.glued.values())
     if page in ("index", "accuracy"):
@@ -142,6 +147,15 @@ def test_pages_run_with_published_and_local_data(run_page: Any, page: str) -> No
         assert text.count('id="figure-spread-') == 1
         assert "unreachable: at most 80" in text
         assert report.published("masks")[0].hash in text
+        assert all(len(alt) > 80 for alt in re.findall(r'alt="([^"]*)"', text))
+    if page == "fidelity":
+        told = fidelity_blocks.scene(report.published("fidelity"))
+        assert "3 passages of 512 to 1,024 tokens from *Persuasion*" in told
+        for figure in ("kl", "excess", "recall", "position", "layer"):
+            assert text.count(f'id="figure-fidelity-{figure}-') == 1
+        assert "unreachable: at most 80" in text
+        assert "the mean divergence is smallest under" in text
+        assert report.published("fidelity")[0].hash in text
         assert all(len(alt) > 80 for alt in re.findall(r'alt="([^"]*)"', text))
     if page == "compare":
         assert "smoke" in text
@@ -178,6 +192,24 @@ def test_a_changed_mask_changes_the_words_about_it(checkout: Path) -> None:
     assert before[0] != after[0]
     assert before[1] != after[1]
     assert "100" in after[1]
+
+
+def test_changed_fidelity_changes_the_words_about_it(checkout: Path) -> None:
+    write_fidelity()
+    data = report.published("fidelity")[0].data
+    written = []
+    for _ in range(2):
+        rows = fidelity_tables.settings(data)
+        told = [fidelity_words.curves_caption(rows, measure) for measure in fidelity_tables.MEASURES]
+        written.append([*told, *fidelity_words.findings(rows)])
+        worst = data.sel({"method": "snapkv"})
+        for name in ("kl", "loss"):
+            worst[name].values[:] += 9
+        worst["recall"].values[:] /= 9
+    before, after = written
+    assert all(old != new for old, new in zip(before[:3], after[:3], strict=True))
+    assert "largest under snapkv" in " ".join(after)
+    assert "largest under snapkv" not in " ".join(before)
 
 
 def test_a_skipped_smoke_run_says_why(run_page: Any) -> None:
