@@ -28,8 +28,8 @@ class StoryMultihop(StoryTask):
 
     Args:
         purchase_share: share of the chapters in which something is bought, above 0 and at most 1. The number
-            of chapters from one purchase to the next is geometric with this mean share: always 1 for a share
-            of 1, as in the reference, and 2.5 on average for 0.4.
+            of chapters from one purchase to the next is geometric: always 1 for a share of 1, as in the
+            reference, and 2.5 on average for 0.4.
         chapter_words: see :class:`StoryTask`.
 
     An item owned is sold in up to half of the chapters, and in three of four without a purchase an item is
