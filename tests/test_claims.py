@@ -274,7 +274,7 @@ def test_oracles_and_controls_decide_nothing() -> None:
 
 def test_cells_at_the_floor_and_beyond_the_context_are_left_out() -> None:
     def change(data: xr.Dataset) -> None:
-        data["task_chance"].values[:] = [0.0, 0.999]
+        data["chance"].values[:] = [0.0, 0.999]
         data["model_context"].values[:] = 1024
 
     run = _run(change)

@@ -211,13 +211,14 @@ def _matches(labels: xr.DataArray, wanted: str | None) -> NDArray[np.bool_]:
 
 
 def _informative(data: xr.Dataset, dense: stats.Array) -> NDArray[np.bool_]:
-    """(model, length, task): above guessing, and no longer than the model was trained for."""
-    chance = data["task_chance"].to_numpy().astype(float)
+    """(model, length, task): the whole context, above guessing, and within what the model was trained for."""
+    chance = data["chance"].transpose("model", "length", "task").to_numpy().astype(float)
     interval = stats.mean_interval(dense, data["task_binary"].to_numpy().astype(bool))
     within = data["length"].to_numpy()[None] <= data["model_context"].to_numpy()[:, None]
     # where guessing is always right, as with a single needle, no score can be above it
     above = (interval.low > chance) | (chance >= 1)
-    return np.asarray(above & (interval.n > 0) & within[..., None])
+    whole = data["task_context"].to_numpy() == "full"
+    return np.asarray(above & (interval.n > 0) & within[..., None] & whole)
 
 
 def _missed(data: xr.Dataset, unreachable: NDArray[np.bool_]) -> NDArray[np.bool_]:
