@@ -9,7 +9,7 @@ import pandas as pd
 
 from sparsestudy import claim_words, stats, style, words
 from sparsestudy.figures import Picture
-from sparsestudy.panels import NARROW, WIDE
+from sparsestudy.layout import Layout
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,41 +22,30 @@ def tolerance(rows: pd.DataFrame, *, narrow: bool = False) -> Picture:
         rows: `sparsestudy.claim_tables.tolerances` of one model.
         narrow: for a phone.
     """
-    import matplotlib.pyplot as plt
-
     tasks, names = list(rows["subject"].unique()), list(rows["name"].unique())
     lengths = sorted(rows["length"].unique())
     looks = dict(zip(lengths, style.turns(len(lengths)), strict=True))
     across = 1 if narrow else min(2, len(tasks))
     with style.theme(narrow):
-        frame = style.Frame(
-            width=NARROW if narrow else WIDE,
+        layout = Layout(
+            narrow=narrow,
             across=across,
             down=-(-len(tasks) // across),
             panel=0.3 + (0.16 * len(lengths) + 0.1) * len(names),
-            legend_rows=-(-len(lengths) // (2 if narrow else 4)),
+            entries=len(lengths),
             left=1.35 if narrow else 1.75,
             title=0.32,
             gap=0.3,
         )
-        figure, grid = plt.subplots(
-            frame.down,
-            across,
-            figsize=(frame.width, frame.height),
-            sharex=True,
-            sharey=True,
-            squeeze=False,
-            gridspec_kw=frame.margins(),
-        )
+        figure, grid = layout.subplots()
         for axes in grid.flat[len(tasks) :]:
             axes.set_visible(False)
         for axes, task in zip(grid.flat, tasks, strict=False):
             _intervals(axes, rows[rows["subject"] == task], names, looks)
             axes.set_title(task)
         handles, labels = grid.flat[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="upper left", bbox_to_anchor=(0.0, 1.0), ncols=2 if narrow else 4)
-        frame.label(figure, "sparsity in %", "")
-        plt.close(figure)
+        layout.legend(figure, handles, labels)
+        layout.label(figure, "sparsity in %", "")
     return Picture(figure, rows, claim_words.tolerance_alt(rows), claim_words.tolerance_caption(rows))
 
 
@@ -94,28 +83,18 @@ def planning(rows: pd.DataFrame, *, narrow: bool = False) -> Picture:
         rows: `sparsestudy.claim_tables.planning`.
         narrow: for a phone.
     """
-    import matplotlib.pyplot as plt
-
     flips = sorted(rows["flips"].unique())
     looks = dict(zip(flips, style.turns(len(flips)), strict=True))
     with style.theme(narrow):
-        frame = style.Frame(
-            width=NARROW if narrow else WIDE,
+        layout = Layout(
+            narrow=narrow,
             across=1 if narrow else 2,
             down=2 if narrow else 1,
             panel=1.3 if narrow else 1.8,
-            legend_rows=2 if narrow else 1,
+            entries=len(flips),
             title=0.32,
         )
-        figure, grid = plt.subplots(
-            frame.down,
-            frame.across,
-            figsize=(frame.width, frame.height),
-            sharex=True,
-            sharey=True,
-            squeeze=False,
-            gridspec_kw=frame.margins(),
-        )
+        figure, grid = layout.subplots()
         for axes, (column, title) in zip(
             grid.flat, (("found", "loss that is found"), ("excluded", "margin that is excluded")), strict=True
         ):
@@ -130,7 +109,6 @@ def planning(rows: pd.DataFrame, *, narrow: bool = False) -> Picture:
             axes.set_ylim(0, None)
             axes.set_title(title)
         handles, labels = grid.flat[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="upper left", bbox_to_anchor=(0.0, 1.0), ncols=2 if narrow else 4)
-        frame.label(figure, "pairs", "loss")
-        plt.close(figure)
+        layout.legend(figure, handles, labels)
+        layout.label(figure, "pairs", "loss")
     return Picture(figure, rows, claim_words.planning_alt(rows), claim_words.planning_caption(rows))

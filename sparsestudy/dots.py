@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from sparsestudy import style, words
-from sparsestudy.panels import NARROW, WIDE
+from sparsestudy.layout import Layout
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,36 +18,28 @@ PUBLISHED, LOCAL = style.DENSE, style.LOCAL
 
 def draw(rows: pd.DataFrame, narrow: bool) -> Figure:
     """The figure; ``rows`` are the cells of `sparsestudy.compare.beside` that ran in both."""
-    import matplotlib.pyplot as plt
-
     parts = [part for _, part in rows.groupby(["model", "task", "length"], sort=False)] or [rows]
     across = 1 if narrow else min(3, len(parts))
     lines = max(_lines(part) for part in parts)
     with style.theme(narrow):
-        frame = style.Frame(
-            width=NARROW if narrow else WIDE,
+        layout = Layout(
+            narrow=narrow,
             across=across,
             down=-(-len(parts) // across),
             panel=0.175 * lines + 0.15,
-            legend_rows=1,
+            entries=2,
+            columns=2,
             left=0.5,
             gap=0.5,
         )
-        figure, grid = plt.subplots(
-            frame.down,
-            across,
-            figsize=(frame.width, frame.height),
-            squeeze=False,
-            gridspec_kw=frame.margins(),
-        )
+        figure, grid = layout.subplots(sharex=False, sharey=False)
         for axes in grid.flat[len(parts) :]:
             axes.set_visible(False)
         several = rows[["model", "task"]].drop_duplicates().shape[0] > 1
         for axes, part in zip(grid.flat, parts, strict=False):
             _panel(axes, part, lines, several)
-        frame.label(figure, "accuracy", "")
-        _legend(figure)
-        plt.close(figure)
+        layout.label(figure, "accuracy", "")
+        _legend(figure, layout)
     return figure
 
 
@@ -91,18 +83,11 @@ def _line(axes: Axes, row: dict[str, Any], at: float) -> None:
     axes.plot(row["score"], at, marker="D", markersize=4.5, markerfacecolor="white", color=LOCAL)
 
 
-def _legend(figure: Figure) -> None:
+def _legend(figure: Figure, layout: Layout) -> None:
     from matplotlib.lines import Line2D
 
     handles = [
         Line2D([], [], color=PUBLISHED, alpha=0.4, linewidth=6),
         Line2D([], [], color=LOCAL, linewidth=1, marker="D", markersize=4.5, markerfacecolor="white"),
     ]
-    figure.legend(
-        handles,
-        ["published", "this machine"],
-        loc="upper left",
-        bbox_to_anchor=(0, 1),
-        ncols=2,
-        handlelength=1.8,
-    )
+    layout.legend(figure, handles, ["published", "this machine"])

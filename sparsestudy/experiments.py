@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sparsestudy.errors import StudyError
+from sparsestudy.fidelity_parameters import FidelityParameters
 from sparsestudy.fidelity_schema import FIDELITY
 from sparsestudy.mask_schema import MASKS
-from sparsestudy.parameters import AccuracyParameters, FidelityParameters, MaskParameters, RunParameters
+from sparsestudy.parameters import AccuracyParameters, MaskParameters, RunParameters
 from sparsestudy.schema import ACCURACY, Schema
 from sparsestudy.specs import nearest
 

@@ -26,7 +26,6 @@ from sparsestudy.labels import method_labels, model_labels
 from sparsestudy.progress import Display, Progress, duration
 from sparsestudy.prose import passages
 from sparsestudy.recall import Observer, bin_edges
-from sparsestudy.schema import STATUS
 from sparsestudy.seeds import short_hash
 from sparsestudy.settings import DENSE, CellPlan, Setting, plan_cells
 from sparsestudy.trace import Step, Trace
@@ -34,7 +33,7 @@ from sparsestudy.trace import Step, Trace
 if TYPE_CHECKING:
     import xarray as xr
 
-    from sparsestudy.parameters import FidelityParameters
+    from sparsestudy.fidelity_parameters import FidelityParameters
     from sparsestudy.shards import ShardOf
 
 Array = np.ndarray[Any, Any]
@@ -213,8 +212,9 @@ def _by_head(found: dict[int, list[float]], shape: tuple[int, int]) -> Array:
 
 
 def _mean(parts: list[tuple[Array, int]]) -> Array:
-    total: Array = sum(values * count for values, count in parts)  # type: ignore[assignment]
-    return total / sum(count for _, count in parts)
+    """The mean over all texts of means over some of them."""
+    values, texts = zip(*parts, strict=True)
+    return np.average(values, axis=0, weights=texts)
 
 
 def _coordinates(bench: Bench) -> dict[str, Any]:
@@ -241,12 +241,7 @@ def _fill(data: xr.Dataset, cell: tuple[int, int], plan: CellPlan, bench: Bench)
     data["bin_start"].values[m, 0], data["bin_stop"].values[m, 0] = edges[:-1], edges[1:]
     data["dense_loss"].values[0, m, 0] = np.concatenate(reference.loss)
     at = (0, m, s, 0)
-    data["status"].values[at] = STATUS.index(plan.status)
-    data["hyperparameters"].values[at] = plan.hyperparameters
-    if plan.lowest_density is not None:
-        data["lowest_density"].values[at] = plan.lowest_density
-    if plan.calibrated_density is not None:
-        data["calibrated_density"].values[at] = plan.calibrated_density
+    plan.note(data, at)
     if plan.setting is None:
         return
     dense = plan.setting == DENSE

@@ -8,7 +8,7 @@ import pandas as pd
 
 from sparsestudy import fidelity_words, style, words
 from sparsestudy.figures import Picture
-from sparsestudy.panels import NARROW, WIDE
+from sparsestudy.layout import Layout
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,7 +31,7 @@ def curves(rows: pd.DataFrame, measure: str, *, narrow: bool = False) -> Picture
     look = _looks(rows)
     highest = float(rows[["nominal", "achieved"]].max().max())
     with style.theme(narrow):
-        figure, grid, frame = _grid(rows, look, len(lengths), len(groups), narrow, 1.75, sharey="row")
+        figure, grid, layout = _grid(rows, look, len(lengths), len(groups), narrow, 1.75, sharey="row")
         for i, group in enumerate(groups):
             for j, length in enumerate(lengths):
                 axes, here = grid[i, j], rows[(rows["group"] == group) & (rows["length"] == length)]
@@ -44,7 +44,7 @@ def curves(rows: pd.DataFrame, measure: str, *, narrow: bool = False) -> Picture
         ):
             here = rows[(rows["group"] == group) & (rows["length"] == length)]
             _crosses(axes, here[here["state"] == "unreachable"], look)
-        frame.label(figure, "achieved sparsity in %", _short(measure))
+        layout.label(figure, "achieved sparsity in %", _short(measure))
     alt, caption = (
         make(rows, measure) for make in (fidelity_words.curves_alt, fidelity_words.curves_caption)
     )
@@ -63,13 +63,13 @@ def by_position(rows: pd.DataFrame, *, narrow: bool = False) -> Picture:
     with style.theme(narrow):
         across = 1 if narrow else len(groups)
         down = len(groups) if narrow else 1
-        figure, grid, frame = _grid(rows, look, across, down, narrow, 2.0, sharex=False, sharey=True)
+        figure, grid, layout = _grid(rows, look, across, down, narrow, 2.0, sharex=False, sharey=True)
         for axes, group in zip(grid.flat, groups, strict=True):
             _scale(axes, "kl")
             _lines(axes, rows[rows["group"] == group].sort_values("middle"), "middle", "kl", look)
             axes.set_title(group)
             axes.locator_params(axis="x", nbins=5)
-        frame.label(figure, "position in the text (token)", _short("kl"))
+        layout.label(figure, "position in the text (token)", _short("kl"))
     alt, caption = fidelity_words.positions_alt(rows), fidelity_words.positions_caption(rows)
     return Picture(figure, rows.drop(columns="middle"), alt, caption)
 
@@ -86,7 +86,7 @@ def by_layer(rows: pd.DataFrame, *, narrow: bool = False) -> Picture:
     across = 2 if narrow else 4
     down = -(-len(variants) // across)
     with style.theme(narrow):
-        figure, grid, frame = _grid(rows, {}, across, down, narrow, 0.95)
+        figure, grid, layout = _grid(rows, {}, across, down, narrow, 0.95)
         for axes in grid.flat[len(variants) :]:
             axes.set_visible(False)
         for axes in grid.flat[max(len(variants) - across, 0) : len(variants)]:
@@ -100,7 +100,7 @@ def by_layer(rows: pd.DataFrame, *, narrow: bool = False) -> Picture:
             axes.plot(some["layer"], some["recall"], color=one.colour, linestyle=one.line)
             axes.set_ylim(-0.02, 1.02)
             axes.set_title(_wrapped(some.iloc[0], narrow), pad=3)
-        frame.label(figure, "layer", "share of attention kept")
+        layout.label(figure, "layer", "share of attention kept")
     return Picture(figure, rows, fidelity_words.layers_alt(rows), fidelity_words.layers_caption(rows))
 
 
@@ -131,48 +131,30 @@ def _grid(
     panel: float,
     sharex: Any = True,
     sharey: Any = True,
-) -> tuple[Figure, Any, style.Frame]:
+) -> tuple[Figure, Any, Layout]:
     """Panels with a legend above them; without looks there is none."""
-    import matplotlib.pyplot as plt
     from matplotlib.lines import Line2D
 
-    columns = 2 if narrow else 4
     names = {
         name: Line2D([], [], color=one.colour, linestyle=one.line, **one.marker_style())
         for name, one in look.items()
     }
     if look and (rows["state"] == "unreachable").any():
         names["unreachable"] = Line2D([], [], color=style.MUTED, linestyle="none", marker="x", markersize=5)
-    frame = style.Frame(
-        width=NARROW if narrow else WIDE,
+    layout = Layout(
+        narrow=narrow,
         across=across,
         down=down,
         panel=0.8 * panel if narrow and look else panel,
-        legend_rows=-(-len(names) // columns),
+        entries=len(names),
         title=0.3 if look else 0.42,
         left=0.68,
         gap=0.16,
     )
-    figure, grid = plt.subplots(
-        frame.down,
-        frame.across,
-        figsize=(frame.width, frame.height),
-        sharex=sharex,
-        sharey=sharey,
-        squeeze=False,
-        gridspec_kw=frame.margins(),
-    )
+    figure, grid = layout.subplots(sharex, sharey)
     if names:
-        figure.legend(
-            list(names.values()),
-            list(names),
-            loc="upper left",
-            bbox_to_anchor=(0.0, 1.0),
-            ncols=columns,
-            handlelength=1.8,
-        )
-    plt.close(figure)
-    return figure, grid, frame
+        layout.legend(figure, list(names.values()), list(names))
+    return figure, grid, layout
 
 
 def _scale(axes: Axes, measure: str) -> None:

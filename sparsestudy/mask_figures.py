@@ -9,8 +9,8 @@ import pandas as pd
 
 from sparsestudy import mask_words, style, words
 from sparsestudy.figures import Picture
+from sparsestudy.layout import Layout
 from sparsestudy.mask_tables import Drawing
-from sparsestudy.panels import NARROW, WIDE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,36 +26,24 @@ def mask(drawing: Drawing, *, narrow: bool = False) -> Picture:
         drawing: from `sparsestudy.mask_tables.drawing`.
         narrow: for a phone.
     """
-    import matplotlib.pyplot as plt
-
     at, shares, kind = drawing.at, drawing.shares, drawing.kind
     layers, heads = at["drawn_layer"].values, at["drawn_head"].values
     with style.theme(narrow):
-        frame = style.Frame(
-            width=NARROW if narrow else WIDE,
+        layout = Layout(
+            narrow=narrow,
             across=len(heads) if narrow else len(layers),
             down=len(layers) if narrow else len(heads),
             panel=(_HEIGHT_NARROW if narrow else _HEIGHT)[kind],
-            legend_rows=0,
             title=0.26,
             gap=0.1,
         )
-        figure, grid = plt.subplots(
-            frame.down,
-            frame.across,
-            figsize=(frame.width, frame.height),
-            sharex=True,
-            sharey=True,
-            squeeze=False,
-            gridspec_kw=frame.margins(),
-        )
+        figure, grid = layout.subplots()
         for i, layer in enumerate(layers):
             for j, head in enumerate(heads):
                 axes = grid[i, j] if narrow else grid[j, i]
                 _mask(axes, shares[i, j], drawing)
                 axes.set_title(f"layer {layer}, head {head}", pad=7)
-        frame.label(figure, "key (token)", {"prefill": "query (token)", "steps": "step", "kept": ""}[kind])
-        plt.close(figure)
+        layout.label(figure, "key (token)", {"prefill": "query (token)", "steps": "step", "kept": ""}[kind])
     return Picture(
         figure, drawing.table, mask_words.picture_alt(drawing), mask_words.picture_caption(drawing)
     )
@@ -98,39 +86,27 @@ def spread(rows: pd.DataFrame, *, narrow: bool = False) -> Picture:
         rows: `sparsestudy.mask_tables.settings` of one model.
         narrow: for a phone.
     """
-    import matplotlib.pyplot as plt
-
     lengths, names = sorted(rows["length"].unique()), list(rows["name"].unique())
     asked = sorted(rows["nominal"].unique())
     looks = dict(zip(asked, style.turns(len(asked)), strict=True))
     with style.theme(narrow):
-        frame = style.Frame(
-            width=NARROW if narrow else WIDE,
+        layout = Layout(
+            narrow=narrow,
             across=1 if narrow else len(lengths),
             down=len(lengths) if narrow else 1,
             panel=0.3 + 0.26 * len(names),
-            legend_rows=2 if narrow else 1,
+            entries=len(asked),
+            columns=2 if narrow else len(asked),
             left=1.75 if narrow else 1.95,
             title=0.3,
         )
-        figure, grid = plt.subplots(
-            frame.down,
-            frame.across,
-            figsize=(frame.width, frame.height),
-            sharex=True,
-            sharey=True,
-            squeeze=False,
-            gridspec_kw=frame.margins(),
-        )
+        figure, grid = layout.subplots()
         for axes, length in zip(grid.flat, lengths, strict=True):
             _spread(axes, rows[rows["length"] == length], names, looks)
             axes.set_title(words.tokens(length))
         handles, labels = grid.flat[0].get_legend_handles_labels()
-        figure.legend(
-            handles, labels, loc="upper left", bbox_to_anchor=(0.0, 1.0), ncols=2 if narrow else len(asked)
-        )
-        frame.label(figure, "achieved sparsity in %", "")
-        plt.close(figure)
+        layout.legend(figure, handles, labels)
+        layout.label(figure, "achieved sparsity in %", "")
     return Picture(figure, rows, mask_words.spread_alt(rows), mask_words.spread_caption(rows))
 
 

@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 from sparsestudy.schema import (
-    CELL,
-    NOT_RUN,
     PLACE,
     SCHEMA,
-    STATUS,
+    SETTING,
+    WITHOUT_TASKS,
     Schema,
     Variable,
     count,
-    flag,
     label,
     measure,
     text,
 )
 
-SETTING = ("model", "method", "sparsity", "length")
 PICTURE = (*SETTING, "drawn_layer", "drawn_head")
-# Labels, and places that say where a file comes from, are those of the accuracy datasets.
-_SHARED = tuple(
-    name for name, variable in SCHEMA.items() if variable.coordinate and set(variable.dims) <= {*CELL[:-1]}
-)
-_ORIGIN = ("backend", "dtype", "device", "commit", "versions", "key")
 _LIMIT = 2**15 - 1
 
 _VARIABLES: dict[str, Variable] = {
-    **{name: SCHEMA[name] for name in (*_SHARED, "evidence", "layer", "head")},
+    **WITHOUT_TASKS,
+    "evidence": SCHEMA["evidence"],
     "drawn_layer": label("drawn_layer", "layer of a picture", "int16", bounds=(0, _LIMIT)),
     "drawn_head": label("drawn_head", "query head of a picture", "int16", bounds=(0, _LIMIT)),
     "row": label("row", "row of a picture: a run of queries or steps", "int16", bounds=(0, _LIMIT)),
@@ -37,20 +30,12 @@ _VARIABLES: dict[str, Variable] = {
     "row_size": count(("method", "length"), "int32", "queries or steps in a row of a picture"),
     "column_size": count(("method", "length"), "int32", "keys in a column of a picture"),
     "steps": count(("method", "length"), "int32", "decode steps that were taken; 0 for a prefill"),
-    "head_density": measure(
-        (*SETTING, "layer", "head"), "attended density by layer and head; empty: not sparsified"
-    ),
-    "status": flag(SETTING, "what happened to the cell", STATUS, NOT_RUN),
-    "lowest_density": measure(SETTING, "lowest density that the configuration can reach"),
-    "calibrated_density": SCHEMA["calibrated_density"],
-    "hyperparameters": SCHEMA["hyperparameters"],
     "task_name": text(PLACE, "name of the task that made the prompt"),
     "prompt_tokens": count(PLACE, "int32", "tokens of the prompt"),
     "prompt_id": text(PLACE, "hash of the prompt", "bytes"),
     "tail_start": count(PLACE, "int32", "first token of the question"),
     "evidence_start": count((*PLACE, "evidence"), "int32", "first token of the evidence"),
     "evidence_stop": count((*PLACE, "evidence"), "int32", "token after the evidence"),
-    **{name: SCHEMA[name] for name in _ORIGIN},
 }
 
 MASKS = Schema(

@@ -21,7 +21,6 @@ from sparsestudy.labels import method_labels, model_labels
 from sparsestudy.mask_schema import MASKS
 from sparsestudy.methods.base import Method
 from sparsestudy.progress import Progress
-from sparsestudy.schema import STATUS
 from sparsestudy.seeds import short_hash
 from sparsestudy.settings import DENSE, CellPlan, plan_cells
 from sparsestudy.tasks.prompt import Encoded, encode
@@ -168,12 +167,7 @@ def _lay_out(data: xr.Dataset, m: int, scene: Scene, method: Method) -> None:
 
 def _fill(data: xr.Dataset, cell: tuple[int, ...], plan: CellPlan, base: Method, scene: Scene) -> None:
     """Run one method at one sparsity and keep its pictures and densities."""
-    data["status"].values[cell] = STATUS.index(plan.status)
-    data["hyperparameters"].values[cell] = plan.hyperparameters
-    if plan.lowest_density is not None:
-        data["lowest_density"].values[cell] = plan.lowest_density
-    if plan.calibrated_density is not None:
-        data["calibrated_density"].values[cell] = plan.calibrated_density
+    plan.note(data, cell)
     if plan.setting is None:
         return
     pairs = data["pairs"].values[cell[1], 0]

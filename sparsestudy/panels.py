@@ -8,19 +8,15 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from sparsestudy import style, tables, words
+from sparsestudy.layout import Layout
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-WIDE, NARROW = 7.8, 3.7
-"""Widths in inches of a figure on a page and on a phone."""
-
 
 def draw(rows: pd.DataFrame, columns: tuple[str, str, str], narrow: bool) -> Figure:
     """Small multiples: each group of methods begins a row, each length is a panel."""
-    import matplotlib.pyplot as plt
-
     groups = [group for group in rows["group"].unique() if group != "dense"] or ["dense"]
     lengths = sorted(rows["length"].unique())
     many = len(groups) if len(lengths) == 1 else len(lengths)
@@ -33,23 +29,14 @@ def draw(rows: pd.DataFrame, columns: tuple[str, str, str], narrow: bool) -> Fig
     highest = float(rows[["nominal", "achieved"]].max().max())
     with style.theme(narrow):
         handles, labels = _legend(rows, look, scores)
-        entries_across = 2 if narrow else 4
-        frame = style.Frame(
-            width=NARROW if narrow else WIDE,
+        layout = Layout(
+            narrow=narrow,
             across=across,
             down=max(row for (row, _), _, _ in places) + 1,
             panel=1.15 if narrow else 1.5,
-            legend_rows=-(-len(labels) // entries_across),
+            entries=len(labels),
         )
-        figure, grid = plt.subplots(
-            frame.down,
-            frame.across,
-            figsize=(frame.width, frame.height),
-            sharex=True,
-            sharey=True,
-            squeeze=False,
-            gridspec_kw=frame.margins(),
-        )
+        figure, grid = layout.subplots()
         for axes in grid.flat:
             axes.set_visible(False)
         for (row, column), group, length in places:
@@ -59,16 +46,8 @@ def draw(rows: pd.DataFrame, columns: tuple[str, str, str], narrow: bool) -> Fig
             _title(axes, rows, group, int(length), narrow or column == 0 or len(lengths) == 1)
             last = all(other <= row or place != column for (other, place), own, _ in places if own == group)
             axes.tick_params(labelbottom=last)
-        frame.label(figure, "achieved sparsity in %", "accuracy" if scores else "difference to dense")
-        figure.legend(
-            handles,
-            labels,
-            loc="upper left",
-            bbox_to_anchor=(0.0, 1.0),
-            ncols=entries_across,
-            handlelength=1.8,
-        )
-        plt.close(figure)
+        layout.label(figure, "achieved sparsity in %", "accuracy" if scores else "difference to dense")
+        layout.legend(figure, handles, labels)
     return figure
 
 

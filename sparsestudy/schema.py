@@ -11,7 +11,8 @@ import numpy as np
 SCHEMA_VERSION = 3
 CONVENTIONS = "CF-1.11"
 DIMS = ("model", "method", "sparsity", "length", "task", "sample", "evidence", "layer", "head")
-CELL = ("model", "method", "sparsity", "length", "task")
+SETTING = ("model", "method", "sparsity", "length")
+CELL = (*SETTING, "task")
 SAMPLE = (*CELL, "sample")
 PLACE = ("model", "length")
 REPLY_BYTES = 96
@@ -175,10 +176,8 @@ SCHEMA: dict[str, Variable] = {
         "attended density by layer and head, mean over samples; empty: not sparsified",
     ),
     "notes": text(CELL, "what the method noted, mean over layers, heads and samples, JSON"),
-    "calibrated_density": measure(
-        ("model", "method", "sparsity", "length"), "attended density over the calibration prompts"
-    ),
-    "hyperparameters": text(("model", "method", "sparsity", "length"), "all hyperparameters, JSON"),
+    "calibrated_density": measure(SETTING, "attended density over the calibration prompts"),
+    "hyperparameters": text(SETTING, "all hyperparameters, JSON"),
     "chance": measure(("model", "length", "task"), "score of guessing in the right form, mean over samples"),
     "prompt_tokens": count(("model", "length", "task", "sample"), "int32", "tokens of the prompt"),
     "prompt_id": text(("model", "length", "task", "sample"), "hash of the prompt", "bytes"),
@@ -199,3 +198,15 @@ SCHEMA: dict[str, Variable] = {
 COORDINATES = tuple(name for name, variable in SCHEMA.items() if variable.coordinate)
 # A run may ask for nothing that has evidence, or be older than the diagnostics by layer and head.
 ACCURACY = Schema(SCHEMA, DIMS, "score", ("evidence", "layer", "head"))
+
+# What an experiment without tasks holds as well: labels, what became of each setting, and what made it.
+WITHOUT_TASKS: dict[str, Variable] = {
+    **{name: SCHEMA[name] for name in COORDINATES if set(SCHEMA[name].dims) <= set(SETTING)},
+    **{name: SCHEMA[name] for name in ("layer", "head", "calibrated_density", "hyperparameters")},
+    "status": flag(SETTING, "what happened to the cell", STATUS, NOT_RUN),
+    "lowest_density": measure(SETTING, "lowest density that the configuration can reach"),
+    "head_density": measure(
+        (*SETTING, "layer", "head"), "attended density by layer and head; empty: not sparsified"
+    ),
+    **{name: SCHEMA[name] for name in ("backend", "dtype", "device", "commit", "versions", "key")},
+}

@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING
 from sparsestudy.errors import Unreachable
 from sparsestudy.methods.base import Method
 from sparsestudy.methods.dense import Dense
+from sparsestudy.schema import STATUS
 
 if TYPE_CHECKING:
+    import xarray as xr
+
     from sparsestudy.calibration import Budget
     from sparsestudy.shards import Shard
 
@@ -54,6 +57,14 @@ class CellPlan:
     hyperparameters: str = ""
     lowest_density: float | None = None
     calibrated_density: float | None = None
+
+    def note(self, data: xr.Dataset, at: tuple[int, ...]) -> None:
+        """Write down what became of a setting, in a dataset without tasks."""
+        data["status"].values[at] = STATUS.index(self.status)
+        data["hyperparameters"].values[at] = self.hyperparameters
+        for name in ("lowest_density", "calibrated_density"):
+            if getattr(self, name) is not None:
+                data[name].values[at] = getattr(self, name)
 
 
 NOT_RUN = CellPlan("not_run")

@@ -37,6 +37,7 @@ OUTSIDE = frozenset(
         ".experiments",
         ".schema",
         ".mask_schema",
+        ".fidelity_parameters",
         ".fidelity_schema",
         ".dataset",
         ".merging",

@@ -153,59 +153,6 @@ def sparsity_axis(axes: Axes, highest: float) -> None:
     axes.set_xlim(-0.12, 1 - (1 - top) * 0.82)
 
 
-@dataclass(frozen=True)
-class Frame:
-    """Room for panels, titles and legend in inches, so that no text needs to be measured.
-
-    Args:
-        width: of the figure.
-        across: panels beside each other.
-        down: rows of panels.
-        panel: height of a panel.
-        legend_rows: rows of the legend above them.
-    """
-
-    width: float
-    across: int
-    down: int
-    panel: float
-    legend_rows: int
-    left: float = 0.62
-    right: float = 0.1
-    bottom: float = 0.52
-    title: float = 0.5
-    gap: float = 0.14
-
-    @property
-    def top(self) -> float:
-        """Room above the first panel: legend and title."""
-        return 0.14 + 0.185 * self.legend_rows + self.title
-
-    @property
-    def height(self) -> float:
-        """Of the whole figure."""
-        return self.top + self.down * self.panel + (self.down - 1) * (self.title + self.gap) + self.bottom
-
-    def margins(self) -> dict[str, float]:
-        """The same as the grid arguments of matplotlib."""
-        panel_width = (self.width - self.left - self.right - (self.across - 1) * self.gap) / self.across
-        return {
-            "left": self.left / self.width,
-            "right": 1 - self.right / self.width,
-            "top": 1 - self.top / self.height,
-            "bottom": self.bottom / self.height,
-            "wspace": self.gap / panel_width,
-            "hspace": (self.title + self.gap) / self.panel,
-        }
-
-    def label(self, figure: Figure, x: str, y: str) -> None:
-        """Name both axes once for all panels."""
-        middle = (self.left + (self.width - self.left - self.right) / 2) / self.width
-        figure.text(middle, 0.08 / self.height, x, ha="center", va="bottom")
-        centre = 1 - (self.top + (self.height - self.top - self.bottom) / 2) / self.height
-        figure.text(0.06 / self.width, centre, y, ha="left", va="center", rotation=90)
-
-
 def svg(figure: Figure, ground: str = "none", about: str | None = None) -> bytes:
     """The figure as SVG on a transparent or coloured ground; the same data gives the same bytes."""
     import matplotlib as mpl

@@ -11,9 +11,9 @@ from synthetic_masks import synthetic_coordinates
 
 from sparsestudy import dataset as ds
 from sparsestudy import schema
+from sparsestudy.fidelity_parameters import FidelityParameters
 from sparsestudy.fidelity_schema import FIDELITY
 from sparsestudy.methods import METHODS
-from sparsestudy.parameters import FidelityParameters
 from sparsestudy.recall import bin_edges
 from sparsestudy.shards import ShardOf
 

@@ -18,12 +18,12 @@ from tolerances import LOGITS, relative_error
 from sparsestudy import dataset, models, paths, prose
 from sparsestudy.errors import StudyError
 from sparsestudy.fidelity import capture
+from sparsestudy.fidelity_parameters import FidelityParameters
 from sparsestudy.forced import distances, prompt_logits, step_logits
 from sparsestudy.generate import Prompt, observation, prefill
 from sparsestudy.methods import METHODS
 from sparsestudy.methods.base import Method
 from sparsestudy.methods.probabilities import every_row
-from sparsestudy.parameters import FidelityParameters
 from sparsestudy.recall import CHUNK, Observer, kept_share
 from sparsestudy.schema import FELL_BACK_DENSE, OK, STATUS, UNREACHABLE
 
