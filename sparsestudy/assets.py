@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
@@ -137,8 +138,18 @@ def data_links(table: pd.DataFrame, name: str, title: str) -> list[tuple[str, st
             flat[column] = ("row", plain[column].astype(str).to_numpy(dtype=object))
         flat[column].attrs = {"long_name": str(column).replace("_", " "), "units": "1"}
     flat.attrs = {"title": title, "Conventions": "CF-1.11"}
-    encoding = {name: {"_FillValue": None} for name in flat.variables if flat[name].dtype.kind == "i"}
-    netcdf = bytes(flat.to_netcdf(engine="netcdf4", format="NETCDF4", encoding=encoding))
+    encoding: dict[Hashable, dict[str, Any]] = {key: {"zlib": True} for key in flat.variables}
+    for key, variable in flat.variables.items():
+        if variable.dtype.kind == "i":
+            encoding[key]["_FillValue"] = None
+        elif variable.dtype == object:
+            # Text of fixed length can be compressed; the other kind takes a heap of its own.
+            encoding[key]["dtype"] = "S1"
+    # A file made in memory is rounded up to a multiple of 64 kB, and most tables are smaller.
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "table.nc"
+        flat.to_netcdf(file, engine="netcdf4", format="NETCDF4", encoding=encoding)
+        netcdf = file.read_bytes()
     return [
         ("CSV", _put("data", f"{name}.csv", plain.to_csv(index=False).encode())),
         ("netCDF", _put("data", f"{name}.nc", netcdf)),
