@@ -169,6 +169,14 @@ def test_p_values_under_no_difference_are_not_too_small() -> None:
     assert (graded < 0.05).mean() < 0.09
 
 
+def test_holm_is_that_of_statsmodels() -> None:
+    from statsmodels.stats.multitest import multipletests
+
+    p = np.random.default_rng(0).random(200) ** 3
+    p[50:60] = p[40]
+    assert stats.holm(p) == pytest.approx(multipletests(p, method="holm")[1], abs=1e-15)
+
+
 def test_holm_ignores_missing_cells_and_keeps_the_shape() -> None:
     adjusted = stats.holm([[0.01, np.nan], [0.04, 0.03]])
     assert np.isnan(adjusted[0, 1])

@@ -91,12 +91,14 @@ def paired_difference(
 
 
 def holm(p: ArrayLike) -> Array:
-    """Holm-adjusted p-values over all finite entries of an array; NaN stays NaN."""
-    from statsmodels.stats.multitest import multipletests
+    """Holm-adjusted p-values over all finite entries of an array; NaN stays NaN.
 
+    As ``multipletests`` of statsmodels, which collects garbage at every call: 0.3 s with torch loaded.
+    """
     values = np.asarray(p, float)
     adjusted = np.full(values.shape, np.nan)
-    finite = np.isfinite(values)
-    if finite.any():
-        adjusted[finite] = multipletests(values[finite], method="holm")[1]
+    finite = np.flatnonzero(np.isfinite(values))
+    order = finite[np.argsort(values.flat[finite])]
+    steps = values.flat[order] * np.arange(len(order), 0, -1)
+    adjusted.flat[order] = np.minimum(np.maximum.accumulate(steps), 1)
     return adjusted
