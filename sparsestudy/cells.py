@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from sparsestudy import stats
 from sparsestudy.schema import CELL, FELL_BACK_DENSE, FINISH, OK, SAMPLE
@@ -108,6 +109,21 @@ def _controls(ds: xr.Dataset, scores: stats.Array) -> stats.Array:
     return found
 
 
+def documents(ds: xr.Dataset) -> NDArray[np.str_] | None:
+    """(model, length, task, sample), the text that each sample stands in; None where each is its own."""
+    found = ds["document"].transpose("model", "length", "task", "sample").to_numpy().astype(str)
+    if not (found != "").any():
+        return None
+    own = np.array([f"\0{sample}" for sample in range(found.shape[-1])])
+    return np.where(found == "", own, found)
+
+
+def _alike(ds: xr.Dataset, differences: stats.Array) -> stats.Array | float:
+    """How many samples of a cell count as one because they share documents."""
+    labels = documents(ds)
+    return 1.0 if labels is None else stats.design_effect(differences, labels[:, None, None])
+
+
 def summarise(ds: xr.Dataset) -> xr.Dataset:
     """Means, intervals and paired differences of every cell of a dataset.
 
@@ -128,12 +144,12 @@ def summarise(ds: xr.Dataset) -> xr.Dataset:
     mean = stats.mean_interval(scores, binary, seed=seed)
 
     controls = _controls(ds, scores)
-    over = stats.paired_difference(
-        np.where(np.isfinite(controls), scores, np.nan), controls, binary, seed=seed
-    )
+    beside = np.where(np.isfinite(controls), scores, np.nan)
+    over = stats.paired_difference(beside, controls, binary, effect=_alike(ds, beside - controls), seed=seed)
     sparse = (ds["method_role"].to_numpy() != "dense")[:, None] & (ds["sparsity"].to_numpy() > 0)
     compared = np.where(sparse[None, :, :, None, None, None], scores, np.nan)
-    paired = stats.paired_difference(compared, _reference(ds, scores), binary, seed=seed)
+    dense = _reference(ds, scores)
+    paired = stats.paired_difference(compared, dense, binary, effect=_alike(ds, compared - dense), seed=seed)
     flips = 2 * np.minimum(paired.gains, paired.losses)
 
     columns: dict[str, Any] = {

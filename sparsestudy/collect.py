@@ -9,14 +9,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparsestudy import dataset as ds
+from sparsestudy.architecture import Architecture
+from sparsestudy.errors import StudyError
 from sparsestudy.labels import method_labels, model_labels
-from sparsestudy.schema import FINISH, STATUS
+from sparsestudy.prices import Request, prices
+from sparsestudy.schema import BATCHES, FINISH, GENERATED, REPLY_BYTES, STATUS
 from sparsestudy.seeds import short_hash
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from sparsestudy.evaluate import Work
+    from sparsestudy.evaluate import Case, Work
+    from sparsestudy.settings import Setting
 
 DENSITIES = ("attended_density", "kernel_density", "model_density", "byte_density")
 
@@ -27,8 +31,9 @@ def collect(work: Work, records: list[list[dict[str, Any]]], model: Any) -> xr.D
     Args:
         work: the shard's prompts and plan.
         records: for each task the batches, each a mapping from setting to what its rows did.
-        model: the model that ran, for device and dtype.
+        model: the model that ran, for its sizes, device and dtype.
     """
+    arch = _architecture(model.config)
     data = ds.blank(_coordinates(work, model.config.get_text_config()))
     _prompts(data, work)
     for (m, s), plan in work.cells.items():
@@ -41,12 +46,28 @@ def collect(work: Work, records: list[list[dict[str, Any]]], model: Any) -> xr.D
             if plan.lowest_density is not None:
                 data["lowest_density"].values[cell] = plan.lowest_density
             if plan.setting is not None:
-                _fill_cell(data, cell, [batch[plan.setting.key] for batch in records[t]])
+                batches = [batch[plan.setting.key] for batch in records[t]]
+                if any("skipped_memory" in batch for batch in batches):
+                    data["status"].values[cell] = STATUS.index("skipped_memory")
+                    continue
+                _fill_cell(data, cell, batches)
+                if arch is not None:
+                    requests = _requests(plan.setting, work.cases[t], batches)
+                    for name, found in prices(arch, plan.setting.method, requests).items():
+                        data[name].values[cell] = found
     for m, _ in enumerate(work.shard.run.methods):
         data["backend"].values[0, m, 0] = "torch"
     data["dtype"].values[0, 0] = str(model.dtype).removeprefix("torch.")
     data["device"].values[0, 0] = device_name(model)
     return data
+
+
+def _architecture(config: Any) -> Architecture | None:
+    """The sizes of the model; None for a family whose cost is not known, which can be scored all the same."""
+    try:
+        return Architecture.of(config)
+    except StudyError:
+        return None
 
 
 def device_name(model: Any) -> str:
@@ -61,9 +82,6 @@ def device_name(model: Any) -> str:
 
 
 def _fill_cell(data: xr.Dataset, cell: tuple[int, ...], batches: list[dict[str, Any]]) -> None:
-    if any("skipped_memory" in batch for batch in batches):
-        data["status"].values[cell] = STATUS.index("skipped_memory")
-        return
     rows = sum(len(batch["score"]) for batch in batches)
     for name in ("prefill_seconds", "decode_seconds", "selection_seconds"):
         data[name].values[cell] = sum(batch[name] for batch in batches) / rows
@@ -83,6 +101,19 @@ def _fill_cell(data: xr.Dataset, cell: tuple[int, ...], batches: list[dict[str, 
                 data[name].values[place] = row[name]
         data["finish"].values[place] = FINISH.index(row["finish"])
         data["reply"].values[place] = ds.clip_reply(row["reply"])
+
+
+def _requests(setting: Setting, cases: list[Case], batches: list[dict[str, Any]]) -> list[Request]:
+    """The samples of a cell as their cost goes."""
+    found = []
+    for case, row in zip(cases, _rows(batches), strict=True):
+        tokens = len(case.encoded.ids)
+        prefilled = case.encoded.tail if setting.tail == "decode" and setting.phase == "decode" else tokens
+        read = row.get("byte_density", 1.0)
+        found.append(
+            Request(prefilled, tokens - prefilled, row["output_tokens"], row["attended_density"], read)
+        )
+    return found
 
 
 def _by_head(found: dict[str, list[float]], layers: int, heads: int) -> Any:
@@ -107,6 +138,10 @@ def _prompts(data: xr.Dataset, work: Work) -> None:
         for i, case in enumerate(cases):
             data["prompt_tokens"].values[0, 0, t, i] = len(case.encoded.ids)
             data["prompt_id"].values[0, 0, t, i] = short_hash(case.sample.prompt)
+            document = case.sample.document
+            data["document"].values[0, 0, t, i] = (
+                document if len(document.encode()) <= REPLY_BYTES else short_hash(document)
+            )
             for e, (start, stop) in enumerate(case.encoded.evidence):
                 data["evidence_start"].values[0, 0, t, i, e] = start
                 data["evidence_stop"].values[0, 0, t, i, e] = stop
@@ -131,4 +166,6 @@ def _coordinates(work: Work, config: Any) -> dict[str, Any]:
         "evidence": list(range(max(evidence, 1))),
         "layer": list(range(config.num_hidden_layers)),
         "head": list(range(config.num_attention_heads)),
+        "generated": GENERATED,
+        "batch": BATCHES,
     }

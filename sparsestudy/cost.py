@@ -12,13 +12,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from sparsestudy.architecture import Architecture
 from sparsestudy.errors import StudyError
 from sparsestudy.work import Heads, Work
 
 NOTHING = Work()
+# Steps whose selection is summed once: the samples of a cell step through much the same lengths.
+BLOCK = 1024
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,10 @@ class Cost:
 
 
 class Selector(Protocol):
-    """A method, as far as its cost goes; both hooks are per layer and sample."""
+    """A method, as far as its cost goes: hashable; both hooks are per layer and sample."""
+
+    def __hash__(self) -> int:
+        """Equal methods cost the same."""
 
     @property
     def phase(self) -> str:
@@ -164,8 +173,8 @@ def decode(
     chosen = Work()
     if selection is not None and selection.phase == "decode":
         heads = arch.heads(element_bytes)
-        each = (selection.step_cost(heads, length + i) for i in range(1, steps + 1))
-        chosen = sum(each, selection.selection_cost(heads, length)) * arch.full_layers
+        each = _steps(selection, heads, length, steps)
+        chosen = (selection.selection_cost(heads, length) + each) * arch.full_layers
     return Cost(
         attention=Work(
             _pair_flops(arch) * (density * full + sliding),
@@ -174,6 +183,26 @@ def decode(
         selection=chosen,
         **_weights(arch, steps, steps, batch, element_bytes, passes=steps),
     )
+
+
+def _steps(selection: Selector, heads: Heads, length: int, steps: int) -> Work:
+    """What choosing costs in all steps after `length` tokens, from running sums that are kept."""
+    total, at = Work(), length
+    while at < length + steps:
+        block, start = divmod(at, BLOCK)
+        stop = min(BLOCK, start + length + steps - at)
+        sums = _running(selection, heads, block)
+        flops, moved = (sums[stop] - sums[start]).tolist()
+        total, at = total + Work(flops, moved), at + stop - start
+    return total
+
+
+@lru_cache(maxsize=256)
+def _running(selection: Selector, heads: Heads, block: int) -> NDArray[np.float64]:
+    """Sums ``(BLOCK + 1, 2)`` over the first 0, 1, ... steps of a block of steps: FLOPs and bytes."""
+    each = (selection.step_cost(heads, block * BLOCK + i) for i in range(1, BLOCK + 1))
+    costs = np.array([(0.0, 0.0), *((one.flops, one.bytes) for one in each)])
+    return costs.cumsum(0)
 
 
 def _pair_flops(arch: Architecture) -> int:

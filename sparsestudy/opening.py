@@ -12,11 +12,21 @@ import xarray as xr
 from sparsestudy import paths
 from sparsestudy.errors import StudyError
 from sparsestudy.merging import merge
-from sparsestudy.schema import SCHEMA, SCHEMA_VERSION
+from sparsestudy.schema import COSTS, SCHEMA, SCHEMA_VERSION
 from sparsestudy.validation import tidy, validate
 
 # What netCDF4 and xarray raise on damaged files.
 _UNREADABLE = (OSError, RuntimeError, ValueError, AttributeError, KeyError, TypeError)
+
+
+def _with_fills(dataset: xr.Dataset, *names: str) -> xr.Dataset:
+    """The dataset with variables that it did not have, empty."""
+    for name in names:
+        variable = SCHEMA[name]
+        shape = tuple(dataset.sizes[dim] for dim in variable.dims)
+        dtype = object if variable.is_text else variable.dtype
+        dataset[name] = (variable.dims, np.full(shape, variable.fill, dtype=dtype))
+    return dataset
 
 
 def _without_diagnostics(dataset: xr.Dataset) -> xr.Dataset:
@@ -24,12 +34,7 @@ def _without_diagnostics(dataset: xr.Dataset) -> xr.Dataset:
     empty = {"layer": np.zeros(0, "int16"), "head": np.zeros(0, "int16")}
     dataset = dataset.assign_coords(empty)
     dataset = dataset.assign_coords(method_like=("method", [""] * dataset.sizes["method"]))
-    for name in ("selection_seconds", "head_density", "notes", "calibrated_density"):
-        variable = SCHEMA[name]
-        shape = tuple(dataset.sizes[dim] for dim in variable.dims)
-        dtype = object if variable.is_text else variable.dtype
-        dataset[name] = (variable.dims, np.full(shape, variable.fill, dtype=dtype))
-    return dataset
+    return _with_fills(dataset, "selection_seconds", "head_density", "notes", "calibrated_density")
 
 
 def _without_contexts(dataset: xr.Dataset) -> xr.Dataset:
@@ -49,10 +54,19 @@ def _without_contexts(dataset: xr.Dataset) -> xr.Dataset:
     return dataset.drop_vars("task_chance")
 
 
+def _without_costs(dataset: xr.Dataset) -> xr.Dataset:
+    """Version 3 knew nothing of costs, and each of its samples stood in a text of its own."""
+    if "task" not in dataset.dims:
+        return dataset
+    dataset = dataset.assign_coords(generated=np.zeros(0, "int32"), batch=np.zeros(0, "int16"))
+    return _with_fills(dataset, *COSTS, "document")
+
+
 # From a schema version to the function that turns such a dataset into one of the next version.
 MIGRATIONS: dict[int, Callable[[xr.Dataset], xr.Dataset]] = {
     1: _without_diagnostics,
     2: _without_contexts,
+    3: _without_costs,
 }
 
 

@@ -8,9 +8,12 @@ from typing import Any
 
 import numpy as np
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 CONVENTIONS = "CF-1.11"
-DIMS = ("model", "method", "sparsity", "length", "task", "sample", "evidence", "layer", "head")
+DIMS = (
+    *("model", "method", "sparsity", "length", "task", "sample"),
+    *("evidence", "layer", "head", "generated", "batch"),
+)
 SETTING = ("model", "method", "sparsity", "length")
 CELL = (*SETTING, "task")
 SAMPLE = (*CELL, "sample")
@@ -21,6 +24,11 @@ SPARSITY_LIMIT = 999
 STATUS = ("ok", "fell_back_dense", "unreachable", "skipped_memory", "failed", "not_run")
 OK, FELL_BACK_DENSE, UNREACHABLE, SKIPPED_MEMORY, FAILED, NOT_RUN = range(len(STATUS))
 FINISH = ("stop", "length")
+# Costs are stated for replies as they were (0) and of fixed lengths, and for samples that share the weights.
+AS_MEASURED = 0
+GENERATED = (AS_MEASURED, 256, 1024)
+BATCHES = (1, 16, 64)
+COSTS = ("prefill_flops", "prefill_bytes", "decode_flops", "decode_bytes", "request_flops")
 TIMINGS = ("prefill_seconds", "decode_seconds", "selection_seconds")
 ATTRIBUTES = (
     "title",
@@ -157,6 +165,10 @@ SCHEMA: dict[str, Variable] = {
     ),
     "layer": label("layer", "index of the layer", "int16", bounds=(0, 2**15 - 1)),
     "head": label("head", "index of the query head", "int16", bounds=(0, 2**15 - 1)),
+    "generated": label(
+        "generated", "tokens of a reply, 0: as many as it had", "int32", bounds=(0, 2**31 - 1)
+    ),
+    "batch": label("batch", "samples that share one reading of the weights", "int16", bounds=(1, 2**15 - 1)),
     "score": measure(SAMPLE, "score"),
     "parsed": flag(SAMPLE, "whether the reply could be parsed", ("unparsed", "parsed")),
     "finish": flag(SAMPLE, "why the reply ended", FINISH),
@@ -171,6 +183,17 @@ SCHEMA: dict[str, Variable] = {
     "prefill_seconds": measure(CELL, "wall time of the prefill, per sample", "s", np.inf),
     "decode_seconds": measure(CELL, "wall time of the decode, per sample", "s", np.inf),
     "selection_seconds": measure(CELL, "wall time of choosing, part of the above, per sample", "s", np.inf),
+    "prefill_flops": measure(CELL, "operations of the prefill, mean over samples", top=np.inf),
+    "prefill_bytes": measure(
+        (*CELL, "batch"), "least bytes that the prefill moves, mean over samples", "byte", np.inf
+    ),
+    "decode_flops": measure((*CELL, "generated"), "operations of the decode, mean over samples", top=np.inf),
+    "decode_bytes": measure(
+        (*CELL, "generated", "batch"), "least bytes that the decode moves, mean over samples", "byte", np.inf
+    ),
+    "request_flops": measure(
+        (*CELL, "generated"), "operations of prefill and decode, mean over samples", top=np.inf
+    ),
     "head_density": measure(
         (*CELL, "layer", "head"),
         "attended density by layer and head, mean over samples; empty: not sparsified",
@@ -181,6 +204,11 @@ SCHEMA: dict[str, Variable] = {
     "chance": measure(("model", "length", "task"), "score of guessing in the right form, mean over samples"),
     "prompt_tokens": count(("model", "length", "task", "sample"), "int32", "tokens of the prompt"),
     "prompt_id": text(("model", "length", "task", "sample"), "hash of the prompt", "bytes"),
+    "document": text(
+        ("model", "length", "task", "sample"),
+        "text in which the sample stands; empty: one of its own",
+        "bytes",
+    ),
     "evidence_start": count(
         ("model", "length", "task", "sample", "evidence"), "int32", "first token of the evidence"
     ),
@@ -196,8 +224,8 @@ SCHEMA: dict[str, Variable] = {
 }
 
 COORDINATES = tuple(name for name, variable in SCHEMA.items() if variable.coordinate)
-# A run may ask for nothing that has evidence, or be older than the diagnostics by layer and head.
-ACCURACY = Schema(SCHEMA, DIMS, "score", ("evidence", "layer", "head"))
+# A run may ask for nothing that has evidence, or be older than diagnostics by layer and head, and costs.
+ACCURACY = Schema(SCHEMA, DIMS, "score", ("evidence", "layer", "head", "generated", "batch"))
 
 # What an experiment without tasks holds as well: labels, what became of each setting, and what made it.
 WITHOUT_TASKS: dict[str, Variable] = {

@@ -12,6 +12,7 @@ from sparsestudy.errors import StudyError
 from sparsestudy.experiments import schema_of
 from sparsestudy.schema import (
     ATTRIBUTES,
+    COSTS,
     FELL_BACK_DENSE,
     OK,
     REPLY_BYTES,
@@ -158,9 +159,23 @@ def _check_cells(dataset: xr.Dataset, measured: str) -> None:
         raise StudyError("the variable 'lowest_density' has a value where the status is not unreachable.")
     if "evidence_start" not in dataset.variables:
         return
+    _check_costs(dataset, ran)
     start, stop = (dataset.variables[f"evidence_{end}"].values for end in ("start", "stop"))
     if ((stop < start) | ((start < 0) != (stop < 0))).any():
         raise StudyError("the variable 'evidence_stop' lies before 'evidence_start'.")
+
+
+def _check_costs(dataset: xr.Dataset, ran: Any) -> None:
+    for name in COSTS:
+        values = dataset.variables[name].values
+        if np.isfinite(values[~ran]).any():
+            raise StudyError(f"the variable '{name}' has a value where the status says that nothing ran.")
+    prefill, decode, request = (
+        dataset.variables[f"{part}_flops"].values for part in ("prefill", "decode", "request")
+    )
+    whole = prefill[..., None] + decode
+    if not np.allclose(request, whole, rtol=_ROUNDING, atol=0, equal_nan=True):
+        raise StudyError("the variable 'request_flops' is not the sum of 'prefill_flops' and 'decode_flops'.")
 
 
 def _check_attributes(attributes: dict[str, Any]) -> None:

@@ -132,6 +132,8 @@ def _coordinates(shard: Shard) -> dict[str, Any]:
         "evidence": list(range(max(_queries(task) for task in run.tasks))),
         "layer": [0, 1],
         "head": [0, 1, 2, 3],
+        "generated": schema.GENERATED,
+        "batch": schema.BATCHES,
     }
 
 
@@ -201,8 +203,22 @@ def _fill_cell(
     data["selection_seconds"].values[place] = 0.01
     if phase == "decode":
         data["byte_density"].values[place] = np.minimum(attended * 1.3, 1)
+    _fill_costs(data, place, phase, float(attended.mean()))
     data["prefill_seconds"].values[place] = 0.5
     data["decode_seconds"].values[place] = 0.1
+
+
+def _fill_costs(data: xr.Dataset, place: tuple[int, int, int, int, int], phase: str, density: float) -> None:
+    """Two operations a weight and token, and as much again where attention is dense in the phase."""
+    weights, length = int(data["model_parameters"].values[0]), int(data["length"].values[0])
+    before, after = (1 + (density if phase == one else 1.0) for one in ("prefill", "decode"))
+    steps = np.array([generated or 8 for generated in schema.GENERATED], float)
+    batch = np.array(schema.BATCHES, float)
+    data["prefill_flops"].values[place] = 2 * weights * length * before
+    data["prefill_bytes"].values[place] = 2 * weights / batch * before
+    data["decode_flops"].values[place] = 2 * weights * steps * after
+    data["decode_bytes"].values[place] = 2 * weights * steps[:, None] / batch * after
+    data["request_flops"].values[place] = 2 * weights * (length * before + steps * after)
 
 
 def _fill_prompts(data: xr.Dataset, shard: Shard, task: int, seed: int) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -36,6 +37,8 @@ from sparsestudy.cost import Cost, causal_pairs, decode, prefill
 from sparsestudy.errors import StudyError
 from sparsestudy.methods import METHODS
 from sparsestudy.methods.base import Method
+from sparsestudy.prices import Request, prices
+from sparsestudy.schema import COSTS
 from sparsestudy.work import Heads, Work
 
 # Models this small only lose time to a second thread.
@@ -375,6 +378,49 @@ def test_pooling_and_pages_cost_their_share_of_dense_attention() -> None:
     assert work.page_scores(HEADS, block, length).flops / step == pytest.approx(1 / block, rel=0.01)
     read = 2 * HEADS.kv * HEADS.dim * length * HEADS.element_bytes
     assert work.page_bounds(HEADS, block, length).bytes / read == pytest.approx(1 / block)
+
+
+# ---- what samples cost
+
+
+@given(st.lists(st.tuples(LENGTHS, LENGTHS, st.integers(0, 9), DENSITIES), min_size=1, max_size=4))
+def test_prices_are_means_and_a_sample_without_a_step_has_the_density_of_the_others(sizes: Any) -> None:
+    late = Chooser("decode")
+    requests = [Request(n, tail, m, density, density) for n, tail, m, density in sizes]
+    found = prices(HAND, late, requests)
+    alone = [prices(HAND, late, [one]) for one in requests]
+    for name in COSTS:
+        assert found[name] == pytest.approx(np.mean([one[name] for one in alone], 0))
+    whole = found["prefill_flops"] + found["decode_flops"]
+    assert found["request_flops"] == pytest.approx(whole)
+    mean = float(np.mean([one.density for one in requests]))
+    unknown = Request(9, 0, 0, float("nan"), float("nan"))
+    filled = prices(HAND, late, [*requests, unknown])
+    known = prices(HAND, late, [*requests, replace(unknown, density=mean, byte_density=mean)])
+    for name in COSTS:
+        assert filled[name] == pytest.approx(known[name])
+    nothing = prices(HAND, late, [unknown])
+    assert np.isnan(nothing["decode_bytes"]).all()
+    assert np.isfinite(nothing["prefill_bytes"]).all()
+
+
+def test_replies_of_one_token_take_no_step() -> None:
+    found = prices(HAND, Chooser("prefill"), [Request(20, 0, replied, 0.5) for replied in (0, 1)])
+    assert found["decode_flops"][0] == 0
+    assert (found["decode_bytes"][0] == 0).all()
+    assert (found["decode_flops"][1:] > 0).all()
+
+
+@given(st.integers(0, 3000), st.integers(0, 1500), st.integers(0, 1500))
+def test_running_sums_of_steps_are_their_sums(length: int, a: int, b: int) -> None:
+    quest, heads = METHODS["quest"](), HEADS
+    arch = replace(HAND, sliding_layers=0, query_heads=heads.query, kv_heads=heads.kv, head_dim=heads.dim)
+    once = quest.selection_cost(heads, length) * arch.full_layers
+    both = decode(arch, length, a + b, selection=quest).selection
+    first = decode(arch, length, a, selection=quest).selection
+    each = [quest.step_cost(heads, length + i) for i in range(a + 1, a + b + 1)]
+    assert both.flops == pytest.approx(first.flops + arch.full_layers * sum(one.flops for one in each))
+    assert both.bytes >= once.bytes
 
 
 # ---- misuse

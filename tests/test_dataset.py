@@ -110,6 +110,13 @@ BROKEN: list[tuple[Callable[[xr.Dataset], xr.Dataset], str]] = [
     (_put("reply", 5), "'reply' holds 5"),
     (_put("lowest_density", 0.5), "'lowest_density'"),
     (_put("evidence_start", 10**6), "'evidence_stop'"),
+    (_put("decode_bytes", -1.0), "'decode_bytes' holds -1"),
+    (_put("request_flops", 1.0), "'request_flops' is not the sum"),
+    (
+        lambda data: data.assign(prefill_bytes=data["prefill_bytes"].fillna(1.0)),
+        "'prefill_bytes' has a value",
+    ),
+    (_put("document", "x" * 97), "'document'.*96"),
     (_put("status", schema.NOT_RUN), "'score' has a value"),
     (lambda data: data.assign(score=data["score"] * np.nan), "'score' is empty"),
     (lambda data: data.transpose("sample", ...), "dimensions"),
@@ -285,10 +292,13 @@ def test_a_newer_schema_is_refused_and_an_older_one_migrates(
     assert ds.equal(ds.open_shard(shard.path), synthetic_shard(shard))
 
 
+IN_4 = (*schema.COSTS, "document", "generated", "batch")
+
+
 def test_version_1_had_no_diagnostics(checkout: Path) -> None:
     shard = write_run(SMALL)[0]
     new = ("selection_seconds", "head_density", "notes", "calibrated_density", "layer", "head", "method_like")
-    _rewrite(shard.path, lambda data: data.drop_vars(new).assign_attrs(schema_version=1))
+    _rewrite(shard.path, lambda data: data.drop_vars((*new, *IN_4)).assign_attrs(schema_version=1))
     opened = ds.open_shard(shard.path)
     whole = synthetic_shard(shard)
     assert opened["score"].identical(whole["score"])
@@ -301,7 +311,7 @@ def test_version_2_had_full_contexts_and_one_chance_level_for_all_lengths(checko
     chance = np.array([0.25, 0.5], "float32")
 
     def older(data: xr.Dataset) -> xr.Dataset:
-        data = data.drop_vars(("chance", "task_context"))
+        data = data.drop_vars(("chance", "task_context", *IN_4))
         all_fields = [json.dumps({"needles": n, "queries": n, "value_length": 4}) for n in (1, 3)]
         data = data.assign_coords(task_fields=("task", all_fields))
         return data.assign_coords(task_chance=("task", chance)).assign_attrs(schema_version=2)
@@ -312,6 +322,26 @@ def test_version_2_had_full_contexts_and_one_chance_level_for_all_lengths(checko
     assert opened["chance"].values.tolist() == [[[0.25, 0.5]]]
     assert opened["task_fields"].equals(synthetic_shard(shard)["task_fields"]), "those that were given"
     assert opened["score"].identical(synthetic_shard(shard)["score"])
+
+
+def test_version_3_knew_no_costs_and_no_documents(checkout: Path) -> None:
+    shard = write_run(SMALL)[0]
+    _rewrite(shard.path, lambda data: data.drop_vars(IN_4).assign_attrs(schema_version=3))
+    opened = ds.open_shard(shard.path)
+    assert opened["score"].identical(synthetic_shard(shard)["score"])
+    assert opened.sizes["generated"] == opened.sizes["batch"] == 0
+    assert opened["prefill_flops"].isnull().all()
+    assert (opened["document"] == "").all()
+    later = synthetic_shard(parse(SMALL | {"lengths": [1024]}).shards()[0])
+    both = ds.merge([opened, later], ["old", "new"])
+    assert both["decode_bytes"].sel(length=1024).notnull().any()
+    assert both["decode_bytes"].sel(length=512).isnull().all()
+
+
+def test_published_runs_of_earlier_schemas_open() -> None:
+    for name, data in ds.open_study("accuracy").items():
+        assert data.attrs["schema_version"] == schema.SCHEMA_VERSION, name
+        assert set(schema.COSTS) <= set(data.variables), name
 
 
 FULL_DISK = """

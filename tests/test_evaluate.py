@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,14 @@ import pytest
 import torch
 from tiny import NAME, write_checkout, write_model
 
-from sparsestudy import dataset, models, paths
+from sparsestudy import cost, dataset, models, paths
+from sparsestudy.architecture import Architecture
 from sparsestudy.errors import StudyError
 from sparsestudy.evaluate import evaluate, placement, prepare, settle
 from sparsestudy.methods import METHODS
 from sparsestudy.methods.quest import Quest
 from sparsestudy.parameters import AccuracyParameters
-from sparsestudy.schema import STATUS
+from sparsestudy.schema import BATCHES, COSTS, GENERATED, STATUS
 
 torch.set_num_threads(1)
 RUN: dict[str, Any] = {
@@ -247,3 +249,52 @@ def test_frozen_budgets_are_read_again(checkout: Path) -> None:
     file.write_text("{")
     with pytest.raises(StudyError, match=r"calibration/tiny-256\.json is not a file of frozen budgets"):
         run(**asked)
+
+
+def test_costs_are_those_of_the_cost_model_at_the_stored_densities(checkout: Path) -> None:
+    methods = ["dense", "block_sparse", "quest", {"name": "quest", "tail": "decode"}, "snapkv"]
+    shard = AccuracyParameters.parse(RUN | {"methods": methods, "sparsities": [0, 500]}).shards()[0]
+    model, tokenizer = models.load(NAME)
+    work = settle(prepare(shard, tokenizer), model, tokenizer)
+    data, arch = evaluate(work, model, tokenizer), Architecture.of(model.config)
+    for m, s in [(0, 0), *((m, 1) for m in range(1, len(methods)))]:
+        setting = work.cells[m, s].setting
+        assert setting is not None
+        method, late = setting.method, setting.phase == "decode"
+        cell = data.isel({"method": m, "sparsity": s, "task": 0}).squeeze(["model", "length"])
+        prompts = work.cases[0]
+        read = [len(case.encoded.ids) if setting.tail == "dense" else case.encoded.tail for case in prompts]
+        density = cell["attended_density"].values.tolist()
+        moved = cell["byte_density"].values.tolist() if late else [1.0] * len(prompts)
+        before = [
+            cost.prefill(arch, n, density=1 if late else d, selection=method).total
+            for n, d in zip(read, density, strict=True)
+        ]
+        np.testing.assert_allclose(cell["prefill_flops"], np.mean([w.flops for w in before]), rtol=1e-6)
+        np.testing.assert_allclose(cell["prefill_bytes"][0], np.mean([w.bytes for w in before]), rtol=1e-6)
+        for (g, generated), (b, batch) in product(enumerate(GENERATED), enumerate(BATCHES)):
+            after = [
+                cost.decode(
+                    arch,
+                    n,
+                    len(case.encoded.ids) - n + (generated or int(own)) - 1,
+                    batch=batch,
+                    density=d if late else 1,
+                    byte_density=r,
+                    selection=method,
+                ).total
+                for case, n, own, d, r in zip(
+                    prompts, read, cell["output_tokens"].values, density, moved, strict=True
+                )
+            ]
+            flops = np.mean([w.flops for w in after])
+            np.testing.assert_allclose(cell["decode_flops"][g], flops, rtol=1e-6)
+            np.testing.assert_allclose(
+                cell["decode_bytes"][g, b], np.mean([w.bytes for w in after]), rtol=1e-6
+            )
+            np.testing.assert_allclose(cell["request_flops"][g] - cell["prefill_flops"], flops, rtol=1e-4)
+    dense = data.sel({"method": "dense", "sparsity": 0})
+    for name in COSTS:
+        same = data[name].sel({"method": "quest", "sparsity": 0})
+        np.testing.assert_array_equal(same, dense[name], err_msg="nothing is chosen at sparsity 0")
+    assert (data["document"] == "").all()

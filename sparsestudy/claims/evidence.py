@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsestudy import stats
-from sparsestudy.cells import group_of
+from sparsestudy.cells import documents, group_of
 from sparsestudy.claims.specs import Cells
 from sparsestudy.errors import StudyError
-from sparsestudy.schema import CELL, FELL_BACK_DENSE, OK, SAMPLE, UNREACHABLE
+from sparsestudy.schema import AS_MEASURED, CELL, FELL_BACK_DENSE, OK, SAMPLE, UNREACHABLE
 from sparsestudy.tables import short_name, subject
 
 if TYPE_CHECKING:
@@ -164,25 +164,36 @@ class Evidence:
 
     @property
     def documents(self) -> NDArray[np.str_] | None:
-        """(length, task, sample), what each prompt was made of, where the run says so in ``document``."""
-        if "document" not in self.data:
+        """(length, task, sample), the text that each sample stands in; None where each is its own.
+
+        Models of one run are asked about the same texts, so the first that has the length speaks for all.
+        """
+        found = documents(self.data)
+        if found is None:
             return None
-        found = self.data["document"].transpose("model", "length", "task", "sample").to_numpy()[0]
-        return np.asarray(found.astype(str))
+        tokens = self.data["prompt_tokens"].transpose("model", "length", "task", "sample").to_numpy()
+        first = np.argmax(tokens > 0, 0)[None]
+        return np.asarray(np.take_along_axis(found, first, 0)[0])
 
     def cost(self, name: str | None) -> stats.Array:
-        """(model, method, sparsity, length) of a variable of the dataset, the mean over tasks.
+        """(model, method, sparsity, length) of a variable of the dataset, the mean over whole contexts.
+
+        Of costs that depend on them, those of a batch of 1 and of replies as long as those that were scored;
+        NaN where that is nothing, as when no reply took a step.
 
         Raises:
             StudyError: the dataset does not hold it.
         """
-        if name is None or name not in self.data:
+        if name is None or name not in self.data or not self.data[name].notnull().any():
             raise StudyError(f"The run does not hold the cost `{name}` of its cells.")
         variable = self.data[name]
+        for dim, value in {"generated": AS_MEASURED, "batch": 1}.items():
+            variable = variable.sel({dim: value}, drop=True) if dim in variable.dims else variable
         if "task" in variable.dims:
-            variable = variable.mean("task")
+            variable = variable.where(self.data["task_context"] == "full").mean("task")
         full = variable.broadcast_like(self.data["status"].isel(task=0, drop=True))
-        return np.asarray(full.transpose(*CELL[:4]).to_numpy().astype(float))
+        values = full.transpose(*CELL[:4]).to_numpy().astype(float)
+        return np.asarray(np.where(values > 0, values, np.nan))
 
     def dense_cost(self, cost: stats.Array) -> stats.Array:
         """(model, length), the part of `cost` that is dense attention's."""

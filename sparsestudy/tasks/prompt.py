@@ -66,6 +66,7 @@ class Sample:
         evidence: character spans ``(start, stop)`` of what the answer needs.
         answer: the gold values, in the order asked for.
         chance: expected score of a reply that guesses in the right form.
+        document: the text that the sample stands in, where several samples share one.
     """
 
     prompt: str
@@ -74,6 +75,7 @@ class Sample:
     evidence: tuple[tuple[int, int], ...]
     answer: tuple[str, ...]
     chance: float = 0.0
+    document: str = ""
 
 
 def reduced(parts: Parts, context: Context) -> Parts:
