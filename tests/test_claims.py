@@ -447,6 +447,23 @@ def test_equal_cost_across_phases_reads_decode_at_the_cost_of_prefill() -> None:
     assert found.outcome.effect.estimate == pytest.approx(0.4, abs=0.05)
 
 
+def test_costs_are_those_of_whole_contexts_at_a_batch_of_one_and_the_replies_that_were_scored() -> None:
+    tasks = ["needle", {"name": "needle", "context": "none"}]
+    data = synthetic_run({**ONE, "models": SIZES[:1], "tasks": tasks})
+    less = data["task_context"].values == "none"
+    for name in COSTS:
+        data[name].values[:, :, :, :, less] /= 2
+    evidence = Evidence.of(data, Cells(), "a-claim")
+    whole = data.isel(task=0, generated=0, batch=0)
+    for name in COSTS:
+        assert np.array_equal(evidence.cost(name), whole[name].values.astype(float), equal_nan=True)
+    data["decode_bytes"].values[..., 0, :] = 0
+    assert np.isnan(evidence.cost("decode_bytes")).all(), "replies of one token take no step"
+    data["decode_bytes"].values[:] = np.nan
+    with pytest.raises(StudyError, match="does not hold the cost `decode_bytes`"):
+        evidence.cost("decode_bytes")
+
+
 def test_every_verdict_is_one_of_four_and_tables_hold_them_all() -> None:
     run = _run(many=True)
     run.data["prefill_flops"].values[:] *= 1.0

@@ -110,6 +110,25 @@ def test_a_task_with_less_context_has_dense_attention_alone() -> None:
     assert len(picture.data) == len(alone)
 
 
+def test_samples_that_share_a_document_count_as_fewer(run: xr.Dataset) -> None:
+    alone = cells.summarise(run)
+    shared, own = run.copy(deep=True), run.copy(deep=True)
+    for start in range(0, run.sizes["sample"], 5):
+        for data in (shared, own):
+            data["score"].values[..., start : start + 5] = data["score"].values[..., start : start + 1]
+        shared["document"].values[..., start : start + 5] = f"text {start}"
+    own["document"].values[..., 0] = "text of one sample"
+    heeded, ignored = cells.summarise(shared), cells.summarise(own)
+    width = [data["difference_high"] - data["difference_low"] for data in (heeded, ignored)]
+    some = (ignored["difference"] != 0) & np.isfinite(ignored["difference"])
+    assert some.any()
+    assert (width[0].values[some] > 1.3 * width[1].values[some]).all()
+    assert heeded["difference"].equals(ignored["difference"])
+    run = run.copy(deep=True)
+    run["document"].values[..., 0] = "text of one sample"
+    np.testing.assert_allclose(cells.summarise(run)["difference_low"], alone["difference_low"], atol=1e-9)
+
+
 def test_variants_are_named_by_the_fields_that_their_label_names() -> None:
     fields = '{"needles": 4, "preset": "direct", "value_length": 4}'
     assert tables.subject("needle", "needle-needles_4", fields) == "needle (needles 4)"
