@@ -143,7 +143,9 @@ def test_less_context_is_run_densely_and_paired_with_the_whole() -> None:
     starts = data["evidence_start"].squeeze()
     assert (starts.sel(task="vt-context_none") == -1).all()
     assert (starts.sel(task=["vt", "vt-context_evidence"]) >= 0).all()
-    assert np.unique(data["chance"]).size == 1
+    chance = data["chance"].squeeze().values.tolist()
+    assert chance[0] == chance[2] > 0.1
+    assert chance[1] < 0.01, "nothing to copy"
 
 
 @dataclass(frozen=True)

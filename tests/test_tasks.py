@@ -89,6 +89,23 @@ def test_the_small_pool_has_a_small_vocabulary(full_size: bool) -> None:
 
 
 @every_task
+def test_without_context_guessing_is_worth_what_the_answer_of_another_prompt_scores(task: Task) -> None:
+    """Such an answer has the right form and knows nothing of this context; there is nothing to copy."""
+    length = max(256, least(word_level(), task))
+    whole = [task.sample(word_level(), length, index) for index in range(20)]
+    alone = [replace(task, context="none").sample(word_level(), length, index) for index in range(20)]
+    assert all(less.chance <= full.chance for less, full in zip(alone, whole, strict=True))
+    replies = [task.solve(sample.prompt) for sample in whole]
+    gained = [
+        task.score(sample, reply).value
+        for i, sample in enumerate(whole)
+        for j, reply in enumerate(replies)
+        if i != j
+    ]
+    assert abs(sum(gained) / len(gained) - sum(sample.chance for sample in alone) / len(alone)) < 0.15
+
+
+@every_task
 def test_samples_are_reproducible_and_apart(task: Task, full_size: bool) -> None:
     length = max(256, least(word_level(), task))
 

@@ -13,10 +13,11 @@ from typing import ClassVar, Literal
 from sparsestudy.errors import StudyError
 from sparsestudy.tasks.base import Draw, Measures, SyntheticTask
 from sparsestudy.tasks.filling import Frame
-from sparsestudy.tasks.parsing import guessed_iou, iou, listed, numbered
+from sparsestudy.tasks.parsing import guessed_iou, listed, numbered
 from sparsestudy.tasks.pools import spans_of
 from sparsestudy.tasks.presets import by_preset
 from sparsestudy.tasks.prompt import Parts, Sample
+from sparsestudy.tasks.sets import SetTask
 from sparsestudy.tasks.vocabulary import vocabulary
 
 INTRODUCTION = "Read the list of words. Remember which of them occur most often."
@@ -28,7 +29,7 @@ ASKED = re.compile(r"Which (\d+) words? occurs? most often")
 
 
 @dataclass(frozen=True)
-class CommonWords(SyntheticTask):
+class CommonWords(SetTask, SyntheticTask):
     """A shuffled list in which a few words occur several times as often as all others.
 
     Args:
@@ -145,6 +146,7 @@ class CommonWords(SyntheticTask):
             evidence=spans_of(lines, [word in wanted for word in entries], self._joint),
             answer=tuple(common),
             chance=guessed_iou(self.common, len(set(entries))),
+            blind=guessed_iou(self.common, len(vocabulary(self.pool))),
             joint=self._joint,
         )
 
@@ -156,14 +158,6 @@ class CommonWords(SyntheticTask):
         else:
             parts = [re.findall(r"[a-z]+", part.lower())[-1:] for part in listed(text)]
         return tuple(dict.fromkeys(word for part in parts for word in part)) or None
-
-    def grade(self, found: tuple[str, ...], gold: tuple[str, ...]) -> float:
-        """Intersection over union."""
-        return iou(found, gold)
-
-    def answered(self, reply: str) -> bool:
-        """A list ends with its line or with a full stop."""
-        return "." in reply or super().answered(reply)
 
     def find(self, prompt: str) -> str:
         """See :meth:`Task.find`."""

@@ -116,7 +116,10 @@ class Needle(SyntheticTask):
         return frame.fill(make, pieces)
 
     def _parts(self, sentences: list[str], asked: list[tuple[str, str]], needles: int) -> Parts:
-        """The text, its question and the places of the facts asked for; guessing copies some value."""
+        """The text, its question and the places of the facts asked for; guessing copies some value.
+
+        Without the text a guess is one of all numbers of so many digits; of all codes it misses.
+        """
         names = [self._named(key) for key, _ in asked]
         single = len(asked) == 1
         listed = names[0] if single else f"{', '.join(names[:-1])} and {names[-1]}"
@@ -141,6 +144,7 @@ class Needle(SyntheticTask):
             evidence=spans(sentences, [self._fact(*fact) for fact in asked]),
             answer=tuple(value for _, value in asked),
             chance=1 / needles,
+            blind=0.0 if self.codes else 1 / (9 * 10 ** (self.value_length - 1)),
         )
 
     def _named(self, key: str) -> str:

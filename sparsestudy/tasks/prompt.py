@@ -42,6 +42,7 @@ class Parts:
         answer: the gold values.
         chance: expected score of a reply that guesses in the right form.
         joint: what stands between two pieces of evidence when they are all there is.
+        blind: the same without the context, from which a guess may copy; None where that changes nothing.
     """
 
     introduction: str
@@ -53,6 +54,7 @@ class Parts:
     answer: tuple[str, ...]
     chance: float
     joint: str = " "
+    blind: float | None = None
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,8 @@ def reduced(parts: Parts, context: Context) -> Parts:
     if context == "full":
         return parts
     if context == "none":
-        return replace(parts, introduction="", context="", evidence=())
+        blind = parts.chance if parts.blind is None else parts.blind
+        return replace(parts, introduction="", context="", evidence=(), chance=blind)
     pieces = [parts.context[start:stop] for start, stop in parts.evidence]
     spans, at = [], 0
     for piece in pieces:

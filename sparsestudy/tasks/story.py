@@ -147,6 +147,14 @@ def kind_of(value: str, pool: str) -> Asked:
     return "location" if value in words.locations else "character" if value in words.characters else "item"
 
 
+def known(kind: Asked, pool: str) -> int:
+    """How many names of this kind there are."""
+    words = WORDS[pool]
+    if kind == "item":
+        return len(words.adjectives) * len(words.materials) * len(words.things)
+    return len(_names(kind, pool))
+
+
 def longest(kind: Asked, pool: str) -> int:
     """Most characters of a name of this kind."""
     words = WORDS[pool]

@@ -12,9 +12,10 @@ from sparsestudy.tasks.base import Measures
 from sparsestudy.tasks.journey import Scene
 from sparsestudy.tasks.narrative import Chapter, Story
 from sparsestudy.tasks.narrative_forms import understand
-from sparsestudy.tasks.parsing import guessed_iou, iou, numbered
+from sparsestudy.tasks.parsing import guessed_iou, numbered
 from sparsestudy.tasks.presets import by_preset
 from sparsestudy.tasks.prompt import Parts, Sample
+from sparsestudy.tasks.sets import SetTask
 from sparsestudy.tasks.story import StoryTask
 
 # "There are 3 chapters" names no chapter.
@@ -29,7 +30,7 @@ WIDEST = 10_000
 
 
 @dataclass(frozen=True)
-class StoryFiltering(StoryTask):
+class StoryFiltering(SetTask, StoryTask):
     """The chapters of a narrative in which nothing is bought.
 
     Args:
@@ -112,14 +113,6 @@ class StoryFiltering(StoryTask):
         if self.preset == "direct":
             text = text.lstrip("\n").split("\n")[0].split(".")[0]
         return chapter_numbers(text) or None
-
-    def answered(self, reply: str) -> bool:
-        """Whether a reply's first line or sentence is complete."""
-        return "." in reply or super().answered(reply)
-
-    def grade(self, found: tuple[str, ...], gold: tuple[str, ...]) -> float:
-        """See :meth:`Task.grade`."""
-        return iou(found, gold)
 
     def find(self, prompt: str) -> str:
         """See :meth:`Task.find`."""

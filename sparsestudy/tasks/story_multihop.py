@@ -14,7 +14,7 @@ from sparsestudy.tasks.narrative import Chapter, Story
 from sparsestudy.tasks.narrative_forms import understand
 from sparsestudy.tasks.parsing import matches
 from sparsestudy.tasks.prompt import Parts, Sample
-from sparsestudy.tasks.story import StoryTask, first_sentence, longest, named
+from sparsestudy.tasks.story import StoryTask, first_sentence, known, longest, named
 
 ASKED = re.compile(r"Which item did Rowan buy last before the (\w+ \w+ \w+)\?")
 
@@ -97,6 +97,7 @@ class StoryMultihop(StoryTask):
             evidence=tuple(story.facts[chapter.number, "purchase"] for chapter in (before, target)),
             answer=(str(before.bought),),
             chance=1 / (len(bought) - 1),
+            blind=1 / (known("item", self.pool) - 1),
         )
 
     def read(self, text: str, sample: Sample) -> tuple[str, ...] | None:

@@ -16,7 +16,7 @@ from sparsestudy.tasks.narrative_forms import Kind, understand
 from sparsestudy.tasks.parsing import listed, matches, numbered
 from sparsestudy.tasks.presets import by_preset
 from sparsestudy.tasks.prompt import Parts, Sample
-from sparsestudy.tasks.story import Asked, StoryTask, first_sentence, kind_of, longest, named
+from sparsestudy.tasks.story import Asked, StoryTask, first_sentence, kind_of, known, longest, named
 
 KINDS: tuple[Asked, ...] = ("location", "character", "item")
 TOLD: dict[Asked, Kind] = {"location": "arrival", "character": "meeting", "item": "purchase"}
@@ -106,6 +106,7 @@ class StoryRetrieval(StoryTask):
             evidence=tuple(span for both in sorted(spans) for span in both),
             answer=tuple(_value(chapter, kind) for chapter, kind in pairs),
             chance=sum(1 / _distinct(log, kind) for _, kind in pairs) / self.queries,
+            blind=sum(1 / known(kind, self.pool) for _, kind in pairs) / self.queries,
         )
 
     def read(self, text: str, sample: Sample) -> tuple[str, ...] | None:

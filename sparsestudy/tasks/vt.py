@@ -13,10 +13,11 @@ from typing import ClassVar, Literal
 from sparsestudy.errors import StudyError
 from sparsestudy.tasks.base import Draw, Measures, SyntheticTask
 from sparsestudy.tasks.filling import Frame
-from sparsestudy.tasks.parsing import guessed_iou, iou
+from sparsestudy.tasks.parsing import guessed_iou
 from sparsestudy.tasks.pools import POOLS, fillers, inserted, spans
 from sparsestudy.tasks.presets import by_preset
 from sparsestudy.tasks.prompt import Parts, Sample
+from sparsestudy.tasks.sets import SetTask
 
 INTRODUCTION = (
     "Read the text. It sets variables to numbers, or to other variables, whose number they then hold."
@@ -29,7 +30,7 @@ NO_NAMES = frozenset({"VAR", "AND", "THE", "ARE", "VARS", "VARIABLE", "VARIABLES
 
 
 @dataclass(frozen=True)
-class VariableTracking(SyntheticTask):
+class VariableTracking(SetTask, SyntheticTask):
     """Chains of variables: the first is set to a number, each other to the one before it.
 
     Args:
@@ -121,6 +122,7 @@ class VariableTracking(SyntheticTask):
             evidence=spans(sentences, wanted),
             answer=tuple(chain),
             chance=guessed_iou(len(chain), self.chains * len(chain)),
+            blind=guessed_iou(len(chain), len(ascii_uppercase) ** self.letters),
         )
 
     def read(self, text: str, sample: Sample) -> tuple[str, ...] | None:
@@ -132,14 +134,6 @@ class VariableTracking(SyntheticTask):
             rest = [part for part in parts if part not in NO_NAMES]
             names = rest if all(re.fullmatch(shape, part) for part in rest) else []
         return tuple(dict.fromkeys(names)) or None
-
-    def grade(self, found: tuple[str, ...], gold: tuple[str, ...]) -> float:
-        """Intersection over union."""
-        return iou(found, gold)
-
-    def answered(self, reply: str) -> bool:
-        """A list ends with its line or with a full stop."""
-        return "." in reply or super().answered(reply)
 
     def find(self, prompt: str) -> str:
         """See :meth:`Task.find`."""
