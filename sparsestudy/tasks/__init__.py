@@ -15,6 +15,7 @@ TASKS: Registry[Task] = Registry(
         "needle": "sparsestudy.tasks.needle:Needle",
         "vt": "sparsestudy.tasks.vt:VariableTracking",
         "cwe": "sparsestudy.tasks.cwe:CommonWords",
+        "prose_qa": "sparsestudy.tasks.prose_qa:ProseQA",
         "story_retrieval": "sparsestudy.tasks.story_retrieval:StoryRetrieval",
         "story_filtering": "sparsestudy.tasks.story_filtering:StoryFiltering",
         "story_multihop": "sparsestudy.tasks.story_multihop:StoryMultihop",
