@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ JOINT = "\n\n---\n\n"
 CLOSERS = 12
 # No token is longer on average in natural text; the beginnings tried are not longer than the gap.
 MOST_CHARACTERS = 8
+_WORD_END = re.compile(r"(?<=\w)(?=\s|$)")
 # In ten: the splits of finite data.
 _SHARES: tuple[tuple[int, Split], ...] = ((2, "train"), (4, "calibration"), (10, "eval"))
 
@@ -107,6 +109,8 @@ class Library:
 def fill(frame: Frame, make: Callable[[list[str]], Parts], bare: int, others: Iterator[str]) -> Parts:
     """The longest prompt that fits with documents as they come, and the beginning of one more.
 
+    The beginning is cut behind a sentence, or behind a word where no sentence is short enough for 95 %.
+
     Args:
         frame: of the prompt.
         make: the parts with a list of other documents; longer for more.
@@ -120,23 +124,24 @@ def fill(frame: Frame, make: Callable[[list[str]], Parts], bare: int, others: It
     texts, sizes = _taken(frame, others, room)
     # A slack of some tokens moves the edge by a document at most.
     first = max(bisect_right(list(accumulate(sizes)), room) - 1, 0)
-    cuts = _beginnings(frame, texts[first : first + CLOSERS], room)
-    best, most, slack = make([]), bare, 0
-    for _ in range(TRIES):
-        chosen, planned = _chosen(sizes, first, cuts, room - slack)
-        parts = make([texts[i][:stop] for i, stop in chosen])
-        total = frame.tokens(parts)
-        if most < total <= frame.length:
-            best, most = parts, total
-        missed = total - bare - planned
-        if total == frame.length or missed == slack:
-            break
-        slack = missed
-    if most < FILL * frame.length:
-        raise StudyError(
-            f"{frame.what} has too few documents to fill {frame.length} tokens; ask for a shorter length."
-        )
-    return best
+    for end in (SENTENCE_END, _WORD_END):
+        cuts = _beginnings(frame, texts[first : first + CLOSERS], room, end)
+        best, most, slack = make([]), bare, 0
+        for _ in range(TRIES):
+            chosen, planned = _chosen(sizes, first, cuts, room - slack)
+            parts = make([texts[i][:stop] for i, stop in chosen])
+            total = frame.tokens(parts)
+            if most < total <= frame.length:
+                best, most = parts, total
+            missed = total - bare - planned
+            if total == frame.length or missed == slack:
+                break
+            slack = missed
+        if most >= FILL * frame.length:
+            return best
+    raise StudyError(
+        f"{frame.what} has too few documents to fill {frame.length} tokens; ask for a shorter length."
+    )
 
 
 def _taken(frame: Frame, others: Iterator[str], room: int) -> tuple[list[str], list[int]]:
@@ -154,12 +159,14 @@ def _taken(frame: Frame, others: Iterator[str], room: int) -> tuple[list[str], l
     return texts + more, sizes + frame.sizes(more, JOINT)
 
 
-def _beginnings(frame: Frame, texts: list[str], room: int) -> list[list[tuple[int, int]]]:
-    """For each document ``(tokens, characters)`` of its beginnings in whole sentences, itself included."""
+def _beginnings(
+    frame: Frame, texts: list[str], room: int, end: re.Pattern[str]
+) -> list[list[tuple[int, int]]]:
+    """For each document ``(tokens, characters)`` of its beginnings up to an `end`, itself included."""
     stops = []
     for text in texts:
         limit = MOST_CHARACTERS * (room + 1)
-        ends = [match.end() for match in SENTENCE_END.finditer(text[:limit])]
+        ends = [match.end() for match in end.finditer(text[:limit])]
         stops.append([*ends, len(text)] if ends[-1:] != [len(text)] and len(text) <= limit else ends)
     pieces = [
         [text[a:b].strip() for a, b in zip([0, *ends], ends, strict=False)]
