@@ -15,9 +15,12 @@ TASKS: Registry[Task] = Registry(
         "needle": "sparsestudy.tasks.needle:Needle",
         "vt": "sparsestudy.tasks.vt:VariableTracking",
         "cwe": "sparsestudy.tasks.cwe:CommonWords",
-        "prose_qa": "sparsestudy.tasks.prose_qa:ProseQA",
         "story_retrieval": "sparsestudy.tasks.story_retrieval:StoryRetrieval",
         "story_filtering": "sparsestudy.tasks.story_filtering:StoryFiltering",
         "story_multihop": "sparsestudy.tasks.story_multihop:StoryMultihop",
+        "prose_qa": "sparsestudy.tasks.prose_qa:ProseQA",
+        "squad": "sparsestudy.tasks.squad:Squad",
+        "quality": "sparsestudy.tasks.quality:Quality",
+        "toefl": "sparsestudy.tasks.toefl:Toefl",
     },
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import string
 from collections import Counter
+from collections.abc import Mapping
 
 from sparsestudy.tasks.parsing import bare
 
@@ -48,3 +49,35 @@ def span(text: str) -> str | None:
     """An answer in words, without what stands around it; None if no word is left."""
     found = bare(_LABEL.sub("", bare(" ".join(text.split()))))
     return found if words_of(found) else None
+
+
+def letters(text: str, options: Mapping[str, str]) -> tuple[str, ...] | None:
+    """The options that an answer names, each once and in order.
+
+    In this order count: letters alone ("B", "(b)", "A, D", "AD"); the words of one option; letters at the
+    beginning or behind "answer", "option" or "choice"; the only capital that stands alone, an article aside.
+
+    Args:
+        text: of the answer.
+        options: their words by letter; empty for four unknown ones.
+
+    Returns:
+        The letters; None if there are none, or several of which none is chosen.
+    """
+    known = "".join(options) or "ABCD"
+    text = _LABEL.sub("", bare(text))
+    alone = re.sub(r"\b(?:and|or|options?|choices?|letters?)\b|[\W_]+", "", text, flags=re.IGNORECASE)
+    if alone and all(letter in known for letter in alone.upper()):
+        return tuple(sorted(set(alone.upper())))
+    for letter, words in options.items():
+        if words_of(re.sub(rf"^\W*{letter}\W+", "", text)) == words_of(words) != []:
+            return (letter,)
+    one = rf"[{known}](?![\w'])"
+    several = rf"\W*({one}(?:\W+(?:(?:and|or)\W+)?{one})*)"
+    behind = re.findall(rf"\b(?:answers?|options?|choices?|letters?)\b(?:\s+(?:is|are))?{several}", text)
+    # "A" before a word in lower case may be an article.
+    begin = re.match(rf"{several}(?:[.):\]*]|\s+(?:is|are)\b)", text)
+    chosen = behind[-1] if behind else begin[1] if begin else None
+    found = re.findall(one, chosen) if chosen else re.findall(rf"(?<!\w)(?!A\s+[a-z]){one}", text)
+    different = sorted(set(found))
+    return tuple(different) if different and (chosen or len(different) == 1) else None

@@ -11,7 +11,9 @@ _NUMBERED = re.compile(r"^\W{0,4}(\d{1,4})\s*(?:\*\*|__|\])?\s*[.):\-–]+\s*(.*
 _AROUND = " \t\r\n*_`'\"“”‘’()[]{}<>"
 _BEHIND = ".,;:!"
 # The end of a sentence of natural text; titles and initials before names end none.
-SENTENCE_END = re.compile(r"(?<!\bMr)(?<!\bMrs)(?<!\bDr)(?<!\bEsq)(?<!\bSt)(?<!\b[A-Z])[.!?][\"')\]]*(?=\s|$)")
+SENTENCE_END = re.compile(
+    r"(?<!\bMr)(?<!\bMrs)(?<!\bDr)(?<!\bEsq)(?<!\bSt)(?<!\b[A-Z])[.!?][\"')\]]*(?=\s|$)"
+)
 _ARTICLE = re.compile(r"^(?:the|an|a)\s+", re.IGNORECASE)
 
 

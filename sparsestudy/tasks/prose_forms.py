@@ -12,13 +12,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
-from typing import Literal
+from itertools import pairwise
 
 from sparsestudy.prose import BOOKS, Book, paragraphs
 from sparsestudy.tasks.answers import words_of
 from sparsestudy.tasks.parsing import SENTENCE_END
-
-Kind = Literal["person", "place", "time", "number", "word"]
+from sparsestudy.tasks.prose_words import ASKS, CLAUSES, COMMON, LETTERS, PATTERNS, SAID, Form, Kind
 
 # Words of a passage, and where one ends if a paragraph does not end it earlier.
 LEAST, FULL, MOST = 60, 80, 120
@@ -27,66 +26,7 @@ CLUE, TELLING = 16, 4
 # A word asked for occurs in so many passages at most, so that the sentence alone does not give it away.
 RARE = 2
 
-_GIVEN = (
-    "Elinor|Marianne|Anne|Edward|Willoughby|Lucy|Mary|Louisa|Charles|Elizabeth|Henrietta|Fanny|Margaret|"
-    "Robert|Frederick|Charlotte|Nancy|Eliza|Sophia|Sophy|Benwick|Richard|Harry|Thomas|Sally|James|Walter|"
-    "Jemima|Penelope|Betty|Cartwright"
-)
-_TITLE = r"(?:(?:Mr|Mrs|Dr)\.?|Miss|Sir|Lady|Colonel|Captain|Admiral|Nurse)"
-PERSON = rf"(?:{_TITLE} [A-Z][a-z]+(?: [A-Z][a-z]+)?|(?:{_GIVEN})\b(?: [A-Z][a-z]+)?)"
-PLACE = (
-    r"(?:(?:Barton|Kellynch|Uppercross|Norland|Delaford|Camden|Laura|Harley|Berkeley|Conduit|Rivers|Union|"
-    r"Milsom|Bond|Westgate|Marlborough|Combe|East|West|North|Portman|Sackville|Gay|Bartlett's|Holborn) "
-    r"(?:Park|Hall|Cottage|Lodge|House|Place|Street|Square|Buildings|Magna|Indies|Yarmouth|Great House)|Bath|"
-    r"Barton|Uppercross|Lyme|Norland|London|Kellynch|Devonshire|Cleveland|Delaford|Allenham|Exeter|Plymouth|"
-    r"Somersetshire|Sussex|Oxford|Winthrop|Monkford|Longstaple|Taunton|Dorsetshire|Whitwell|Shropshire|"
-    r"Portsmouth|Gibraltar|Dawlish|England|Bristol|Newton|Crewkherne|Ramsgate|Bermuda|Lisbon|Weymouth|"
-    r"Honiton|Avignon|Windsor|Charmouth|Pinny|Scotland|Magna|Cheshire|Ireland)"
-)
-TIME = (
-    r"(?:January|February|March|April|June|July|August|September|October|November|December|Michaelmas|"
-    r"Christmas|Easter|Sunday|Monday|Tuesday|Wednesday|Thursday|Friday|Saturday)"
-)
-# "Two" alone is left out: it would be the answer to a third of the questions about numbers.
-_UNIT = (
-    "two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen|seventeen|"
-    "eighteen|nineteen|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety"
-)
-NUMBER = rf"(?!two\b(?! hundred| thousand))(?:{_UNIT})(?:[ -](?:and[ -])?(?:{_UNIT}|one|hundred|thousand)\b)*"
-PATTERNS: dict[Kind, re.Pattern[str]] = {
-    "person": re.compile(rf"\b{PERSON}(?![a-z-])"),
-    "place": re.compile(rf"\b{PLACE}(?![a-z-])"),
-    "time": re.compile(rf"\b{TIME}(?![a-z-])"),
-    "number": re.compile(rf"\b{NUMBER}(?![a-z-])"),
-    "word": re.compile(r"(?<![\w-])[a-z]{7,}(?![\w-])"),
-}
-_VERB = (
-    r"(?:was|had|could|would|did|must|might|should|has|is|will|[a-z]+ed|saw|felt|made|came|found|thought|"
-    r"gave|heard|took|told|began|knew|sat|spoke|went|left|got|drew|kept|rose|never|soon|always|only)"
-)
-_SAYS = r"(?:said|cried|replied|answered|exclaimed|repeated|returned|continued|rejoined|added|observed)"
-# A clause: at the beginning of a sentence, or behind a sign or "and" that parts it from another.
-_BEGIN = r"(?:^|(?<=[;:] )|(?<=--)|(?<=, and )|(?<=, but )|(?<=; and )|(?<=; but ))"
-WHO = re.compile(rf"{_BEGIN}({PERSON}) ({_VERB}\b[^\";:]*)")
-WHOSE = re.compile(rf"{_BEGIN}({PERSON})'s? ([a-z][^\",;:]* (?:was|were|is|had|could|would|[a-z]+ed)\b[^\";:]*)")
-SAID = re.compile(rf"\"([^\"]+?)[,!?]?\" {_SAYS} ({PERSON})(?![a-z'-])")
-_COMMON = frozenset(
-    "about after again all also always and any are been before being but can could did does each else ever every "
-    "for from had has have having her here hers herself him himself his how however into its itself just like made "
-    "make many may might more most much must never not nothing now off only other others our out over own quite "
-    "rather said same shall she should since some soon such than that the their them themselves then there these "
-    "they this those though through too under upon very was well were what when where whether which while who whom "
-    "whose will with without would yet you your".split()
-)
-_TOKEN = re.compile(r"[a-z]+")
 _WORD = re.compile(r"[\w-]+")
-ASKS: dict[Kind, str] = {
-    "person": "Which name",
-    "place": "Which place",
-    "time": "Which day, month or feast",
-    "number": "Which number",
-    "word": "Which word",
-}
 
 
 @dataclass(frozen=True)
@@ -103,7 +43,7 @@ class Asked:
     text: str
     answer: str
     kind: Kind
-    form: Literal["says", "who", "whose", "missing"]
+    form: Form
 
 
 @dataclass(frozen=True)
@@ -124,8 +64,7 @@ class Passage:
 def sentences(paragraph: str) -> list[str]:
     """The sentences of a paragraph; titles before names end none."""
     ends = [found.end() for found in SENTENCE_END.finditer(paragraph)]
-    edges = [0, *ends, len(paragraph)]
-    return [part for a, b in zip(edges, edges[1:], strict=False) if (part := paragraph[a:b].strip())]
+    return [part for a, b in pairwise([0, *ends, len(paragraph)]) if (part := paragraph[a:b].strip())]
 
 
 def passages(book: Book) -> Iterator[Passage]:
@@ -164,11 +103,11 @@ def passages(book: Book) -> Iterator[Passage]:
 
 def telling(text: str) -> frozenset[str]:
     """The words of a text that say something: three letters or more, and not the commonest."""
-    return frozenset(w for w in _TOKEN.findall(text.lower()) if len(w) > 2 and w not in _COMMON)
+    return frozenset(w for w in LETTERS.findall(text.lower()) if len(w) > 2 and w not in COMMON)
 
 
 def candidates(text: str, rare: frozenset[str]) -> Iterator[tuple[Asked, str]]:
-    """Questions about a passage, each with the part of it that it quotes, before those are left out that fail.
+    """Questions about a passage, each with the part of it that it quotes; some will fail the tests.
 
     Args:
         text: of the passage.
@@ -179,10 +118,10 @@ def candidates(text: str, rare: frozenset[str]) -> Iterator[tuple[Asked, str]]:
             clue = " ".join(quote.split()[-CLUE:])
             yield Asked(f'Who says "{clue}"?', name, "person", "says"), clue
         for sentence in sentences(line):
-            for word, form, pattern in (("Who", "who", WHO), ("Whose", "whose", WHOSE)):
+            for form, pattern in CLAUSES.items():
                 for found in pattern.finditer(sentence):
                     if clue := _clause(found[2]):
-                        yield Asked(f"{word} {clue}?", found[1], "person", form), clue
+                        yield Asked(f"{form.capitalize()} {clue}?", found[1], "person", form), clue
             for kind, spans in PATTERNS.items():
                 for one in spans.finditer(sentence):
                     if kind == "word" and one[0] not in rare:
@@ -259,6 +198,6 @@ def _apart(clue: frozenset[str], own: int, places: dict[str, set[int]]) -> bool:
 
 
 @cache
-def mentions(text: str) -> dict[Kind, Counter[str]]:
+def mentions(text: str) -> dict[str, Counter[str]]:
     """What a text holds of each kind, and how often; a guess may name any of it."""
     return {kind: Counter(pattern.findall(text)) for kind, pattern in PATTERNS.items()}

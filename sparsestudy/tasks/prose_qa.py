@@ -13,7 +13,7 @@ from sparsestudy.tasks import prose_forms
 from sparsestudy.tasks.answers import token_f1
 from sparsestudy.tasks.base import Measures
 from sparsestudy.tasks.documents import Document, Library, Question
-from sparsestudy.tasks.prose_forms import ASKS, PATTERNS, PERSON
+from sparsestudy.tasks.prose_words import ASKS, PATTERNS, PERSON
 from sparsestudy.tasks.spans import SpanTask
 
 ASKED = re.compile(
@@ -46,9 +46,7 @@ class ProseQA(SpanTask):
 
     name: ClassVar[str] = "prose_qa"
     measures: ClassVar[Measures] = Measures("low", "low", "natural")
-    introduction = (
-        "Read the passages from novels. One of them answers a question, which follows."
-    )
+    introduction = "Read the passages from novels. One of them answers a question, which follows."
 
     @property
     def answer_tokens(self) -> int:
