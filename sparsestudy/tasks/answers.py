@@ -12,6 +12,7 @@ from sparsestudy.tasks.parsing import bare
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 _MARKS = str.maketrans("", "", string.punctuation)
 _LABEL = re.compile(r"^(?:the )?(?:correct )?answers?(?: is| are)?\s*[:=]\s*", re.IGNORECASE)
+_BESIDE = re.compile(r"\b(?:and|or|options?|choices?|letters?)\b", re.IGNORECASE)
 # A full stop after a word of four letters ends a sentence; one after "Mr", "St" or "U.S" may not.
 _ENDED = re.compile(r"(?<=\w{4})[.!?]\s")
 
@@ -54,8 +55,9 @@ def span(text: str) -> str | None:
 def letters(text: str, options: Mapping[str, str]) -> tuple[str, ...] | None:
     """The options that an answer names, each once and in order.
 
-    In this order count: letters alone ("B", "(b)", "A, D", "AD"); the words of one option; letters at the
-    beginning or behind "answer", "option" or "choice"; the only capital that stands alone, an article aside.
+    In this order count: letters and nothing else ("B", "(b)", "A, D", "AD"); the words of one option; letters
+    behind "answer", "option" or "choice", before "is" or "are", or at the beginnings of lines; the only
+    capital that stands alone, an article aside.
 
     Args:
         text: of the answer.
@@ -66,18 +68,20 @@ def letters(text: str, options: Mapping[str, str]) -> tuple[str, ...] | None:
     """
     known = "".join(options) or "ABCD"
     text = _LABEL.sub("", bare(text))
-    alone = re.sub(r"\b(?:and|or|options?|choices?|letters?)\b|[\W_]+", "", text, flags=re.IGNORECASE)
-    if alone and all(letter in known for letter in alone.upper()):
-        return tuple(sorted(set(alone.upper())))
+    rest = re.findall(r"[^\W_]+", _BESIDE.sub(" ", text))
+    if rest and all(re.fullmatch(f"[{known}]+|[{known.lower()}]", word) for word in rest):
+        return tuple(sorted(set("".join(rest).upper())))
     for letter, words in options.items():
         if words_of(re.sub(rf"^\W*{letter}\W+", "", text)) == words_of(words) != []:
             return (letter,)
-    one = rf"[{known}](?![\w'])"
-    several = rf"\W*({one}(?:\W+(?:(?:and|or)\W+)?{one})*)"
-    behind = re.findall(rf"\b(?:answers?|options?|choices?|letters?)\b(?:\s+(?:is|are))?{several}", text)
+    one = rf"(?<!\w)[{known}](?![\w'])"
+    several = rf"{one}(?:\W+(?:(?:and|or)\W+)?{one})*"
+    chosen = (
+        re.findall(rf"\b(?:answers?|options?|choices?|letters?)\b(?:\s+(?:is|are))?\W*({several})", text)[-1:]
+        or re.findall(rf"^\W*({several})\s+(?:is|are)\b", text)
+        or re.findall(rf"^\W*({one})[.):\]*]", text, flags=re.MULTILINE)
+    )
     # "A" before a word in lower case may be an article.
-    begin = re.match(rf"{several}(?:[.):\]*]|\s+(?:is|are)\b)", text)
-    chosen = behind[-1] if behind else begin[1] if begin else None
-    found = re.findall(one, chosen) if chosen else re.findall(rf"(?<!\w)(?!A\s+[a-z]){one}", text)
-    different = sorted(set(found))
-    return tuple(different) if different and (chosen or len(different) == 1) else None
+    named = chosen or re.findall(rf"(?!A\s+(?!and\b|or\b)[a-z]){one}", text)
+    found = sorted(set(re.findall(one, " ".join(named))))
+    return tuple(found) if found and (chosen or len(found) == 1) else None

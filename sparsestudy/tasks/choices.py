@@ -14,6 +14,8 @@ from sparsestudy.tasks.prompt import Sample
 from sparsestudy.tasks.qa import DocumentTask
 
 _OPTION = re.compile(r"^([A-Z])\. (.+)$", re.MULTILINE)
+# Where the question stands before the text, its options are the first that there are.
+_BLOCK = re.compile(r"^A\. .+\n(?:[B-Z]\. .+(?:\n|$))+", re.MULTILINE)
 
 
 def choice(text: str, options: Sequence[str], right: Sequence[int]) -> Question:
@@ -61,12 +63,8 @@ class ChoiceTask(DocumentTask):
 
     def read(self, text: str, sample: Sample) -> tuple[str, ...] | None:
         """The letters that a reply names; None if it names none, or several without choosing."""
-        asked = (
-            sample.prompt[sample.context_end :]
-            if "\nA. " in sample.prompt[sample.context_end :]
-            else sample.prompt
-        )
-        options = dict(_OPTION.findall(asked))
+        block = _BLOCK.search(sample.prompt, sample.context_end) or _BLOCK.search(sample.prompt)
+        options = dict(_OPTION.findall(block[0])) if block else {}
         return letters(first_answer(text) if self.preset == "direct" else text, options)
 
     def grade(self, found: tuple[str, ...], gold: tuple[str, ...]) -> float:
