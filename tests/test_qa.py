@@ -12,23 +12,26 @@ from word_level import word_level
 
 from sparsestudy.tasks import TASKS, prose_forms
 from sparsestudy.tasks.answers import letters, token_f1, words_of
-from sparsestudy.tasks.documents import JOINT
+from sparsestudy.tasks.base import Split
+from sparsestudy.tasks.documents import JOINT, Pool
 from sparsestudy.tasks.prompt import tokens_in
 
-SPLITS = TASKS["prose_qa"]().library().splits
+
+def splits() -> dict[Split, Pool]:
+    return TASKS["prose_qa"]().library().splits  # type: ignore[attr-defined]
 
 
 def test_passages_are_parts_of_the_books_and_of_one_split_alone() -> None:
     from sparsestudy.prose import BOOKS, paragraphs
 
     texts = {book.name: " ".join(paragraphs(book)) for book in BOOKS}
-    names = [document.name for pool in SPLITS.values() for document in pool.documents]
+    names = [document.name for pool in splits().values() for document in pool.documents]
     assert len(names) == len(set(names)) == len(prose_forms.library())
     for passage in prose_forms.library():
         assert 60 <= len(passage.text.split()) <= 120
         assert " ".join(passage.text.split()) in texts[passage.name.split()[0]]
-    for pool in SPLITS.values():
-        assert all(len(pool.asked) > 300 for pool in SPLITS.values())
+    for pool in splits().values():
+        assert len(pool.asked) > 300
         assert set(pool.asked) <= set(pool.documents)
 
 
@@ -61,7 +64,7 @@ def test_no_answer_is_a_good_guess(full_size: bool) -> None:
 def test_whole_passages_fill_every_length(length: int, index: int) -> None:
     sample = TASKS["prose_qa"]().sample(word_level(), length, index)
     assert 0.95 * length <= tokens_in(word_level(), sample) <= length
-    known = {document.text: document.name for document in SPLITS["eval"].documents}
+    known = {document.text: document.name for document in splits()["eval"].documents}
     start = sample.prompt.index("\n\n") + 2
     texts = sample.prompt[start : sample.context_end].split(JOINT)
     cut = [text for text in texts if text not in known]
