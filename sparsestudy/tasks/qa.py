@@ -13,7 +13,7 @@ from typing import ClassVar
 from sparsestudy.errors import StudyError
 from sparsestudy.seeds import seed_of
 from sparsestudy.tasks.base import Draw, Task
-from sparsestudy.tasks.documents import JOINT, Document, Library, Question, fill
+from sparsestudy.tasks.documents import JOINT, Document, Library, Pool, Question, fill
 from sparsestudy.tasks.filling import Frame
 from sparsestudy.tasks.prompt import Parts
 
@@ -51,6 +51,10 @@ class DocumentTask(Task):
         """Expected score of a reply that guesses in the right form, with these documents before it."""
         return question.chance
 
+    def blind(self, question: Question, pool: Pool) -> float | None:
+        """The same with no document before it; None where the question alone decides it."""
+        return None
+
     def compose(self, frame: Frame, draw: Draw) -> Parts:
         """See :meth:`Task.compose`; at a length too short for the longest document none is asked about."""
         pool = self.library().splits[draw.split]
@@ -67,7 +71,9 @@ class DocumentTask(Task):
 
         bare = frame.needed(make([]), "document", "shorter documents")
         parts = fill(frame, make, bare, (one.text for one in others if self.admits(one, gold, question)))
-        return replace(parts, chance=self.guessed(question, parts.context.split(JOINT)))
+        chance, blind = self.guessed(question, parts.context.split(JOINT)), self.blind(question, pool)
+        # Nobody guesses better for knowing less.
+        return replace(parts, chance=chance, blind=None if blind is None else min(blind, chance))
 
     def _gold(self, asked: Sequence[Document], length: int, draw: Draw) -> tuple[Document, Question]:
         """The document and the question of a sample: all documents in turn, then their next questions."""
