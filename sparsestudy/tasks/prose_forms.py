@@ -17,7 +17,7 @@ from itertools import pairwise
 from sparsestudy.prose import BOOKS, Book, paragraphs
 from sparsestudy.tasks.answers import words_of
 from sparsestudy.tasks.parsing import SENTENCE_END
-from sparsestudy.tasks.prose_words import ASKS, CLAUSES, COMMON, LETTERS, PATTERNS, SAID, Form, Kind
+from sparsestudy.tasks.prose_words import ASKS, CLAUSES, COMMON, LETTERS, PATTERNS, SAID, SAYS, Form, Kind
 
 # Words of a passage, and where one ends if a paragraph does not end it earlier.
 LEAST, FULL, MOST = 60, 80, 120
@@ -114,9 +114,12 @@ def candidates(text: str, rare: frozenset[str]) -> Iterator[tuple[Asked, str]]:
         rare: words that may be asked for.
     """
     for line in text.split("\n"):
-        for quote, name in SAID.findall(line):
-            clue = " ".join(quote.split()[-CLUE:])
-            yield Asked(f'Who says "{clue}"?', name, "person", "says"), clue
+        for found in SAID.finditer(line):
+            clue = " ".join(found["quote"].split()[-CLUE:])
+            yield Asked(f'Who says "{clue}"?', found["name"], "person", "says"), clue
+        for found in SAYS.finditer(line):
+            clue = " ".join(found["quote"].split()[:CLUE]).rstrip(",.;:!?-")
+            yield Asked(f'Who says "{clue}"?', found["name"] or found["before"], "person", "says"), clue
         for sentence in sentences(line):
             for form, pattern in CLAUSES.items():
                 for found in pattern.finditer(sentence):
@@ -149,7 +152,7 @@ def _around(sentence: str, start: int, stop: int) -> tuple[str, str]:
     after = sentence[stop:].partition('"')[0]
     lead, rest = before.split(" "), after.split(" ")
     # The word that touches the span stands on the inner edge, with none of it where a space parts them.
-    return " ".join(lead[-CLUE // 2 - 1 :]), " ".join(rest[: CLUE // 2 + 1])
+    return " ".join(lead[-CLUE // 2 - 1 :]).lstrip(), " ".join(rest[: CLUE // 2 + 1]).rstrip()
 
 
 @cache

@@ -72,7 +72,11 @@ class ProseQA(SpanTask):
         if asked is None:
             raise StudyError("The prompt holds no question of prose_qa.")
         if asked["says"]:
-            form = rf"{re.escape(asked['quote'])}[,!?]?\" [a-z]+ (?P<found>{PERSON})"
+            quote = re.escape(asked["quote"])
+            form = (
+                rf"{quote}[,!?]?\" [a-z]+ (?P<found>{PERSON})(?![a-z'-])|"
+                rf"(?:[a-z]+ (?P<after>{PERSON})|(?P<before>{PERSON}) [a-z]+)[,;:] \"{quote}"
+            )
         elif asked["who"]:
             owner = "'s?" if asked["who"] == "Whose" else ""
             form = rf"(?P<found>{PERSON}){owner} {re.escape(asked['clue'])}"
@@ -84,7 +88,7 @@ class ProseQA(SpanTask):
         found = re.search(form, prompt)
         if found is None:
             raise StudyError("No passage of the prompt answers its question.")
-        return found["found"]
+        return next(value for value in found.groupdict().values() if value)
 
 
 @cache

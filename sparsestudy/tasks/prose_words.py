@@ -54,7 +54,9 @@ CLAUSES: dict[Form, re.Pattern[str]] = {
         rf"{_BEGIN}({PERSON})'s? ([a-z][^\",;:]* (?:was|were|is|had|could|would|[a-z]+ed)\b[^\";:]*)"
     ),
 }
-SAID = re.compile(rf"\"([^\"]+?)[,!?]?\" {_SAYS} ({PERSON})(?![a-z'-])")
+# Who speaks, behind what is said or before it.
+SAID = re.compile(rf"\"(?P<quote>[^\"]+?)[,!?]?\" {_SAYS} (?P<name>{PERSON})(?![a-z'-])")
+SAYS = re.compile(rf"(?:{_SAYS} (?P<name>{PERSON})|(?P<before>{PERSON}) {_SAYS})[,;:] \"(?P<quote>[^\"]+)")
 LETTERS = re.compile(r"[a-z]+")
 COMMON = frozenset(
     LETTERS.findall(
