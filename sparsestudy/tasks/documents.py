@@ -37,6 +37,7 @@ class Question:
         chance: expected score of a guess, where the question alone decides it.
         kind: of the answer; a task may leave it empty.
         form: of the question, likewise; forms take turns.
+        lead: beginning of the answer, put into the model's mouth with the preset "direct".
     """
 
     text: str
@@ -44,6 +45,7 @@ class Question:
     chance: float = 0.0
     kind: str = ""
     form: str = ""
+    lead: str = "Answer:"
 
 
 @dataclass(frozen=True)

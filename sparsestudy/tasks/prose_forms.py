@@ -23,6 +23,8 @@ from sparsestudy.tasks.prose_words import ASKS, CLAUSES, COMMON, LETTERS, PATTER
 LEAST, FULL, MOST = 60, 80, 120
 # Words of a clue, and telling ones among them.
 CLUE, TELLING = 16, 4
+# Words before a gap at least.
+LEADING = 3
 # A word asked for occurs in so many passages at most, so that the sentence alone does not give it away.
 RARE = 2
 
@@ -38,12 +40,14 @@ class Asked:
         answer: a span of the passage.
         kind: what the answer is.
         form: of the question: who says, who, whose, or what is missing in a sentence.
+        lead: a beginning of the answer; where something is missing, the sentence up to there.
     """
 
     text: str
     answer: str
     kind: Kind
     form: Form
+    lead: str
 
 
 @dataclass(frozen=True)
@@ -116,24 +120,32 @@ def candidates(text: str, rare: frozenset[str]) -> Iterator[tuple[Asked, str]]:
     for line in text.split("\n"):
         for found in SAID.finditer(line):
             clue = " ".join(found["quote"].split()[-CLUE:])
-            yield Asked(f'Who says "{clue}"?', found["name"], "person", "says"), clue
+            yield _said(clue, found["name"]), clue
         for found in SAYS.finditer(line):
             clue = " ".join(found["quote"].split()[:CLUE]).rstrip(",.;:!?-")
-            yield Asked(f'Who says "{clue}"?', found["name"] or found["before"], "person", "says"), clue
+            yield _said(clue, found["name"] or found["before"]), clue
         for sentence in sentences(line):
             for form, pattern in CLAUSES.items():
                 for found in pattern.finditer(sentence):
                     if clue := _clause(found[2]):
-                        yield Asked(f"{form.capitalize()} {clue}?", found[1], "person", form), clue
+                        asks = f"{form.capitalize()} {clue}?"
+                        yield Asked(asks, found[1], "person", form, "Answer: It is"), clue
             for kind, spans in PATTERNS.items():
                 for one in spans.finditer(sentence):
                     if kind == "word" and one[0] not in rare:
                         continue
                     before, after = _around(sentence, one.start(), one.end())
                     # A name at the beginning is asked for with "who", or not at all.
-                    if before and after:
+                    if len(before.split()) >= LEADING and after:
                         asks = f'{ASKS[kind]} is missing in "{before}___{after}"?'
-                        yield Asked(asks, one[0], kind, "missing"), f"{before} {after}"
+                        yield (
+                            Asked(asks, one[0], kind, "missing", f'The text says: "{before}'.rstrip()),
+                            f"{before} {after}",
+                        )
+
+
+def _said(clue: str, name: str) -> Asked:
+    return Asked(f'Who says "{clue}"?', name, "person", "says", "These are the words of")
 
 
 def _clause(text: str) -> str:

@@ -13,13 +13,17 @@ from sparsestudy.tasks import prose_forms
 from sparsestudy.tasks.answers import token_f1
 from sparsestudy.tasks.base import Measures
 from sparsestudy.tasks.documents import Document, Library, Question
-from sparsestudy.tasks.prose_words import ASKS, PATTERNS, PERSON
+from sparsestudy.tasks.prompt import Sample
+from sparsestudy.tasks.prose_words import ASKS, NUMBER, PATTERNS, PERSON
 from sparsestudy.tasks.spans import SpanTask
 
 ASKED = re.compile(
     r"(?P<says>Who says \"(?P<quote>[^\"]+)\"\?)|(?P<who>Whose|Who) (?P<clue>[^\n?]+)\?|"
     r"(?P<asks>Which [^\n]+?) is missing in \"(?P<before>[^\"]*)___(?P<after>[^\"]*)\"\?"
 )
+# The names at the beginning of a reply, or the number, or else its first word.
+_FIRST = re.compile(rf"(?:[A-Z][\w'-]*\.?(?: [A-Z][\w'-]*)*|{NUMBER}(?![\w-])|[\w'-]+)")
+MOST_WORDS = 6
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,8 @@ class ProseQA(SpanTask):
     Deviations: rules ask for what a sentence says in nearly its own words, so the task measures finding and
     copying more than understanding; the documents bear no numbers (in the reference the question names the
     number of its document); F1 counts repeated words and drops articles alone (the reference compares sets
-    and drops seven more words); of a reply without explanation the first sentence counts.
+    and drops seven more words); without explanation, the answer begins with the sentence up to the gap, and
+    the names, the number or the word that it goes on with count, whatever follows.
     """
 
     name: ClassVar[str] = "prose_qa"
@@ -56,6 +61,18 @@ class ProseQA(SpanTask):
     def library(self) -> Library:
         """See :meth:`DocumentTask.library`."""
         return _library()
+
+    def read(self, text: str, sample: Sample) -> tuple[str, ...] | None:
+        """The answer; of one without explanation the names, number or word that it begins with."""
+        found = super().read(text, sample)
+        if found is None or self.preset == "paper":
+            return found
+        first = _FIRST.match(found[0])
+        return None if first is None else (first[0].removesuffix("'s"),)
+
+    def answered(self, reply: str) -> bool:
+        """Whether a reply's first sentence is complete, or it has more words than any answer."""
+        return super().answered(reply) or len(reply.split()) > MOST_WORDS
 
     def guessed(self, question: Question, texts: Sequence[str]) -> float:
         """Mean score of everything in the documents that is of the kind asked for, as often as it stands."""
@@ -99,7 +116,7 @@ def _library() -> Library:
             passage.name,
             passage.text,
             tuple(
-                Question(one.text, (one.answer,), kind=one.kind, form=f"{one.form} {one.kind}")
+                Question(one.text, (one.answer,), 0.0, one.kind, f"{one.form} {one.kind}", one.lead)
                 for one in passage.asked
             ),
         )

@@ -93,7 +93,7 @@ class DocumentTask(Task):
             context=JOINT.join(texts),
             question=text,
             form=form,
-            prefix="Answer:",
+            prefix=question.lead,
             evidence=((start, start + len(gold.text)),),
             answer=question.answer,
             chance=0.0,
