@@ -12,6 +12,8 @@ from sparsestudy.task_prompts import Shown
 from sparsestudy.tasks import TASKS
 from sparsestudy.view import Run
 
+HEADING = "h3"
+
 
 def overview() -> None:
     """Show what each registered task measures, and what guessing and its solver score."""
@@ -78,7 +80,7 @@ def sections(runs: list[Run]) -> None:
     """Show every registered task: what it is, a prompt, and its scores."""
     table = task_tables.dense(runs)
     for name in TASKS:
-        html(f'<h3 id="task-{assets.slug(name)}">{_title(name)}</h3>')
+        html(f'<{HEADING} id="task-{assets.slug(name)}">{_title(name)}</{HEADING}>')
         describe(definition(name, TASKS))
         what = TASKS[name].measures
         markdown(f"*Measures.* Scope {what.scope}, dispersion {what.dispersion}; the text is {what.text}.")
