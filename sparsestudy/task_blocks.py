@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import pandas as pd
 
-from sparsestudy import findings, task_prompts, task_tables, words
+from sparsestudy import assets, findings, task_prompts, task_tables, words
 from sparsestudy.definitions import definition
 from sparsestudy.errors import StudyError
 from sparsestudy.report import describe, html, markdown, show_table
 from sparsestudy.task_prompts import Shown
 from sparsestudy.tasks import TASKS
 from sparsestudy.view import Run
+
+HEADING = "h3"
 
 
 def overview() -> None:
@@ -78,7 +80,7 @@ def sections(runs: list[Run]) -> None:
     """Show every registered task: what it is, a prompt, and its scores."""
     table = task_tables.dense(runs)
     for name in TASKS:
-        html(f'<h3 class="study-task">{_title(name)}</h3>')
+        html(f'<{HEADING} id="task-{assets.slug(name)}">{_title(name)}</{HEADING}>')
         describe(definition(name, TASKS))
         what = TASKS[name].measures
         markdown(f"*Measures.* Scope {what.scope}, dispersion {what.dispersion}; the text is {what.text}.")

@@ -23,7 +23,8 @@ def dense(runs: list[Run]) -> pd.DataFrame:
         return pd.DataFrame()
     table = pd.concat(tables, ignore_index=True)
     table = table[(table["method_role"] == "dense") & (table["n"] > 0)].reset_index(drop=True)
-    return table.assign(variant=[_variant(row) for row in table.to_dict("records")])
+    table = table.assign(variant=[_variant(row) for row in table.to_dict("records")])
+    return table.sort_values(_PLACE, kind="stable", ignore_index=True)
 
 
 def _variant(row: dict[str, object]) -> str:
