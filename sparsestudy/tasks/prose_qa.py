@@ -54,7 +54,7 @@ class ProseQA(SpanTask):
 
     name: ClassVar[str] = "prose_qa"
     measures: ClassVar[Measures] = Measures("low", "low", "natural")
-    introduction = "Read the passages from novels. One of them answers a question, which follows."
+    introduction = "Read the passages from novels."
 
     @property
     def answer_tokens(self) -> int:
