@@ -11,11 +11,9 @@ from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from sparsestudy.kernels.configs import Config, choose
-from sparsestudy.kernels.walk import walk
+from sparsestudy.kernels.walk import SORTED_FROM, order, walk
 from sparsestudy.selection import Selection
 
-# Query tiles above which their order is worth a sort (some 30 us); fewer finish within a few waves.
-SORTED_FROM = 8192
 LOG2_E = 1.4426950408889634
 
 
@@ -173,13 +171,13 @@ def attend(q: Tensor, k: Tensor, v: Tensor, selection: Selection, scaling: float
     padded = max(triton.next_power_of_2(dim), 16)
     out = torch.empty_like(q, memory_format=torch.contiguous_format)
     ordered = tiles * heads * batch >= SORTED_FROM
-    order = _order(steps.counts, config.keys, k.shape[1]) if ordered else steps.counts
+    queue = order(steps, k.shape[1]) if ordered else steps.counts
     by_tma = config.tma and all(_describable(x) for x in (k, v))
     tile = [1, 1, config.keys, padded]
     d_k, d_v = (TensorDescriptor(x, list(x.shape), list(x.stride()), tile) if by_tma else x for x in (k, v))
     single: Any = selection.starts if columns is None else columns
     _attend[(tiles * heads * batch,)](
-        q, k, v, d_k, d_v, out, steps.runs, steps.rests, single, steps.counts, order, selection.lengths.expand(batch).contiguous(),
+        q, k, v, d_k, d_v, out, steps.runs, steps.rests, single, steps.counts, queue, selection.lengths.expand(batch).contiguous(),
         q.stride(), k.stride(), v.stride(), out.stride(), single.stride(), scaling * LOG2_E,
         tokens, ranges - 1, 0 if columns is None else columns.shape[3], size, tiles,
         HEADS=heads, KV_HEADS=k.shape[1], CHOOSERS=choosers, CHOOSING_ROWS=choosing_rows, BATCH=batch,
@@ -188,15 +186,6 @@ def attend(q: Tensor, k: Tensor, v: Tensor, selection: Selection, scaling: float
         SINGLE=columns is not None, TMA=by_tma, STAGES=config.stages, num_warps=config.warps, num_stages=config.stages,
     )  # fmt: skip
     return out
-
-
-def _order(counts: Tensor, keys: int, kv_heads: int) -> Tensor:
-    """Query tiles, those of one KV head together (its keys stay in the cache) and the heaviest first."""
-    rows, heads = counts.shape[:2]
-    work = counts[..., 0] * keys + counts[..., 1] * counts[..., 2] + counts[..., 3]
-    row = torch.arange(rows, device=counts.device, dtype=torch.int64)[:, None, None]
-    group = torch.arange(heads, device=counts.device)[:, None] * min(kv_heads, heads) // heads
-    return ((row * kv_heads + group) * (1 << 32) - work).flatten().argsort()
 
 
 def _describable(x: Tensor) -> bool:
