@@ -1,4 +1,4 @@
-"""Which tiles a kernel uses: pinned by head width, number format, query block and generation of GPU."""
+"""Which tiles a kernel uses: pinned by generation of GPU, number format, head width and query block."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ class Config:
         warps: warps in a program.
         stages: tiles of keys and values in flight.
         tma: whether whole tiles go through the copy engine.
+        warpgroups: whether the kernel for Hopper serves this where there are no columns.
     """
 
     rows: int
@@ -26,32 +27,52 @@ class Config:
     warps: int
     stages: int
     tma: bool
+    warpgroups: bool = False
 
 
-def pinned(dim: int, itemsize: int, query_block: int, capability: int) -> Config:
-    """The configuration without tuning.
+# (Hopper or later, bytes of a number, head width) -> {rows: (keys, warps, stages)}; more queries a block are
+# cut into tiles of the most rows. None spills a register. Two stages leave room for two programs on a
+# multiprocessor, whose products and softmax then overlap: three were slower in all cases (H200).
+TILES: dict[tuple[bool, int, int], dict[int, tuple[int, int, int]]] = {
+    (True, 2, 64): {16: (64, 4, 2), 32: (64, 4, 2), 64: (64, 4, 2), 128: (64, 4, 2)},
+    (True, 2, 128): {16: (64, 4, 2), 32: (64, 4, 2), 64: (64, 4, 2), 128: (64, 8, 2)},
+    (True, 2, 256): {16: (64, 4, 2), 32: (64, 8, 2), 64: (64, 8, 2)},
+    (True, 4, 64): {16: (32, 4, 2), 32: (32, 4, 2)},
+    (True, 4, 128): {16: (32, 4, 2), 32: (32, 8, 2)},
+    (True, 4, 256): {16: (16, 4, 2)},
+    (False, 2, 64): {16: (32, 4, 2), 32: (64, 4, 2), 64: (64, 4, 2), 128: (64, 8, 2)},
+    (False, 2, 128): {16: (64, 4, 2), 32: (64, 4, 2), 64: (32, 4, 2), 128: (32, 8, 2)},
+    (False, 2, 256): {16: (32, 4, 2), 32: (32, 4, 2), 64: (32, 8, 2)},
+    (False, 4, 64): {16: (32, 4, 2), 32: (32, 4, 2)},
+    (False, 4, 128): {16: (32, 4, 2), 32: (32, 8, 2)},
+    (False, 4, 256): {16: (16, 4, 2)},
+}
+
+
+def pinned(dim: int, itemsize: int, query_block: int, capability: tuple[int, int]) -> Config:
+    """The configuration for a case.
 
     Args:
         dim: head width.
         itemsize: bytes of a number.
         query_block: queries that choose together.
-        capability: major number, 9 for Hopper.
+        capability: of the GPU, (9, 0) for Hopper.
     """
-    wide = max(triton.next_power_of_2(dim), 16) * itemsize
-    rows = min(max(triton.next_power_of_2(query_block), 16), 128)
-    if wide > 256:
-        # 256 numbers of 2 bytes, or any of 4 bytes: registers and shared memory bound the tile.
-        rows = min(rows, 64)
-        keys = 64 if wide <= 512 and itemsize == 2 else 32 if wide <= 512 else 16
-        return Config(rows=rows, keys=keys, warps=4, stages=2, tma=capability >= 9 and itemsize == 2)
-    if itemsize == 4:
-        return Config(rows=min(rows, 64), keys=32, warps=4, stages=2, tma=False)
-    if capability >= 9:
-        return Config(rows=rows, keys=64, warps=4, stages=2 if rows == 128 else 3, tma=True)
-    return Config(rows=rows, keys=64, warps=8 if rows == 128 else 4, stages=2, tma=False)
+    width = max(triton.next_power_of_2(dim), 64)
+    table = TILES[capability >= (9, 0), itemsize, min(width, 256)]
+    rows = min(max(triton.next_power_of_2(query_block), 16), max(table))
+    keys, warps, stages = table[rows]
+    return Config(
+        rows=rows,
+        keys=keys,
+        warps=warps,
+        stages=stages,
+        tma=capability >= (9, 0) and itemsize == 2,
+        warpgroups=capability == (9, 0) and itemsize == 2 and width <= 128 and query_block % 128 == 0,
+    )
 
 
 def choose(q: Tensor, query_block: int) -> Config:
-    """The pinned configuration for a tensor of queries on its device; that of Hopper off a GPU."""
-    major = torch.cuda.get_device_capability(q.device)[0] if q.is_cuda else 9
-    return pinned(q.shape[-1], q.element_size(), query_block, major)
+    """The pinned configuration for a tensor of queries on its device; off a GPU that of an Ampere."""
+    capability = torch.cuda.get_device_capability(q.device) if q.is_cuda else (8, 0)
+    return pinned(q.shape[-1], q.element_size(), query_block, capability)

@@ -11,7 +11,8 @@ from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from sparsestudy.kernels.configs import Config, choose
-from sparsestudy.kernels.walk import SORTED_FROM, order, walk
+from sparsestudy.kernels.launch import describable, launch
+from sparsestudy.kernels.walk import item, walk
 from sparsestudy.selection import Selection
 
 LOG2_E = 1.4426950408889634
@@ -59,38 +60,23 @@ def _fold(b_q, b_k, b_v, m_seen, b_sum, b_top, b_mass, scale, MASKED: tl.constex
 
 @triton.jit(do_not_specialize=["tokens", "ranges", "columns", "size", "tiles"])
 def _attend(
-    p_q, p_k, p_v, d_k, d_v, p_out, p_runs, p_rests, p_columns, p_counts, p_order, p_lengths,
+    p_q, p_k, p_v, d_k, d_v, p_out, p_walk, p_columns, p_lengths,
     by_q, by_k, by_v, by_out, by_column, scale, tokens, ranges, columns, size, tiles,
     HEADS: tl.constexpr, KV_HEADS: tl.constexpr, CHOOSERS: tl.constexpr, CHOOSING_ROWS: tl.constexpr,
-    BATCH: tl.constexpr, DIM: tl.constexpr, D: tl.constexpr, ROWS: tl.constexpr, PARTS: tl.constexpr,
-    KEYS: tl.constexpr, PIECE: tl.constexpr, SORTED: tl.constexpr, SINGLE: tl.constexpr,
-    TMA: tl.constexpr, STAGES: tl.constexpr,
+    DIM: tl.constexpr, D: tl.constexpr, ROWS: tl.constexpr, PARTS: tl.constexpr, KEYS: tl.constexpr,
+    PIECE: tl.constexpr, SINGLE: tl.constexpr, TMA: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     """One tile of queries of one head. Strides are those of (batch, heads, tokens, dim)."""
-    SHARING: tl.constexpr = (HEADS // CHOOSERS) * (BATCH // CHOOSING_ROWS)
-    chooser, sharer = tl.program_id(0) // SHARING, tl.program_id(0) % SHARING
-    if SORTED:
-        chooser = tl.load(p_order + chooser).to(tl.int32)
-        tile, row = chooser % tiles, chooser // tiles
-    else:
-        # Later tiles have more keys before them.
-        tile = tiles - 1 - chooser // (CHOOSERS * CHOOSING_ROWS)
-        row = chooser % (CHOOSERS * CHOOSING_ROWS)
-    head = row % CHOOSERS * (HEADS // CHOOSERS) + sharer % (HEADS // CHOOSERS)
-    batch = row // CHOOSERS + sharer // (HEADS // CHOOSERS)
-    kv_head = head // (HEADS // KV_HEADS)
+    batch, kv_head, head, tile, row = item(tl.program_id(0), tiles, HEADS, KV_HEADS, CHOOSERS, CHOOSING_ROWS)
     block = tile // PARTS
     first = block * size + tile % PARTS * ROWS
     last = tl.minimum(tl.minimum(first + ROWS, block * size + size), tokens)
     o_row, o_dim = first + tl.arange(0, ROWS), tl.arange(0, D)
-    m_row = (o_row < last)[:, None] & (o_dim < DIM)
-    place = (row * tiles + tile).to(tl.int64)
-    p_runs += place * (ranges + 1) * 2
-    p_rests += place * (ranges + 1) * 2
-    p_counts += place * 4
+    p_walk += (row * tiles + tile).to(tl.int64) * (4 * (ranges + 2))
+    p_runs, p_rests = p_walk + 4, p_walk + 4 + 2 * (ranges + 1)
     real = first < tl.load(p_lengths + batch)
-    full, rests = tl.load(p_counts) * real, tl.load(p_counts + 1) * real
-    widest, single = tl.load(p_counts + 2) * real, tl.load(p_counts + 3) * real
+    full, rests = tl.load(p_walk) * real, tl.load(p_walk + 1) * real
+    widest, single = tl.load(p_walk + 2) * real, tl.load(p_walk + 3) * real
     # (ROWS, D)
     b_q = _gathered(p_q, batch, head, o_row, o_row < last, by_q, D, DIM)
     b_sum = tl.zeros([ROWS, D], tl.float32)
@@ -130,7 +116,7 @@ def _attend(
                 m_seen = m_key[None, :] & (o_key[None, :] <= o_row[:, None])
                 b_sum, b_top, b_mass = _fold(b_q, b_k, b_v, m_seen, b_sum, b_top, b_mass, scale, True)
     if SINGLE:
-        p_columns += batch % CHOOSING_ROWS * by_column[0] + row % CHOOSERS * by_column[1]
+        p_columns += (row // CHOOSERS).to(tl.int64) * by_column[0] + row % CHOOSERS * by_column[1]
         p_columns += block.to(tl.int64) * by_column[2]
         for slot in tl.range(0, single, KEYS, num_stages=STAGES):
             o_key = tl.load(p_columns + (slot + o_slot) * by_column[3], slot + o_slot < columns, -1)
@@ -142,7 +128,8 @@ def _attend(
     b_sum = b_sum / tl.where(b_mass == 0, 1, b_mass)[:, None]
     p_out += batch.to(tl.int64) * by_out[0] + head.to(tl.int64) * by_out[1]
     p_out = p_out + o_row.to(tl.int64)[:, None] * by_out[2] + o_dim * by_out[3]
-    tl.store(p_out, b_sum.to(p_out.dtype.element_ty), m_row)
+    m_out = (o_row < last)[:, None] & (o_dim < DIM)
+    tl.store(p_out, b_sum.to(p_out.dtype.element_ty), m_out)
 
 
 def selected_attention(q: Tensor, k: Tensor, v: Tensor, selection: Selection, scaling: float) -> Tensor:
@@ -158,37 +145,46 @@ def selected_attention(q: Tensor, k: Tensor, v: Tensor, selection: Selection, sc
     Returns:
         ``(batch, heads, tokens, dim)`` in the dtype of `q`; rows after a row's length are unspecified.
     """
-    return attend(q, k, v, selection, scaling, choose(q, selection.query_block))
+    config = choose(q, selection.query_block)
+    if config.warpgroups and selection.columns is None and all(describable(x) for x in (q, k, v)):
+        from sparsestudy.kernels import hopper
+
+        return hopper.attend(q, k, v, selection, scaling)
+    return attend(q, k, v, selection, scaling, config)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, selection: Selection, scaling: float, config: Config) -> Tensor:
-    """As :func:`selected_attention`, in a configuration of the caller's choice."""
+    """As :func:`selected_attention`, by the portable kernel, cut as the caller says."""
     batch, heads, tokens, dim = q.shape
     size, columns = selection.query_block, selection.columns
-    rows = config.rows
-    steps = walk(selection, tokens, rows, config.keys)
-    choosing_rows, choosers, tiles, ranges = steps.runs.shape[:4]
+    steps = walk(selection, tokens, config.rows, config.keys)
+    choosing_rows, choosers, tiles, width = steps.shape
     padded = max(triton.next_power_of_2(dim), 16)
     out = torch.empty_like(q, memory_format=torch.contiguous_format)
-    ordered = tiles * heads * batch >= SORTED_FROM
-    queue = order(steps, k.shape[1]) if ordered else steps.counts
-    by_tma = config.tma and all(_describable(x) for x in (k, v))
+    by_tma = config.tma and describable(k) and describable(v)
     tile = [1, 1, config.keys, padded]
     d_k, d_v = (TensorDescriptor(x, list(x.shape), list(x.stride()), tile) if by_tma else x for x in (k, v))
     single: Any = selection.starts if columns is None else columns
-    _attend[(tiles * heads * batch,)](
-        q, k, v, d_k, d_v, out, steps.runs, steps.rests, single, steps.counts, queue, selection.lengths.expand(batch).contiguous(),
-        q.stride(), k.stride(), v.stride(), out.stride(), single.stride(), scaling * LOG2_E,
-        tokens, ranges - 1, 0 if columns is None else columns.shape[3], size, tiles,
-        HEADS=heads, KV_HEADS=k.shape[1], CHOOSERS=choosers, CHOOSING_ROWS=choosing_rows, BATCH=batch,
-        DIM=dim, D=padded, ROWS=rows, PARTS=steps.parts, KEYS=config.keys,
-        PIECE=min(config.keys, max(triton.next_power_of_2(size), 16)), SORTED=ordered,
-        SINGLE=columns is not None, TMA=by_tma, STAGES=config.stages, num_warps=config.warps, num_stages=config.stages,
+    launch(
+        _attend,
+        batch * heads * tiles,
+        [
+            q, k, v, d_k, d_v, out, steps, single, rows_of(selection.lengths, batch),
+            q.stride(), k.stride(), v.stride(), out.stride(), single.stride(), scaling * LOG2_E,
+            tokens, width // 4 - 2, 0 if columns is None else columns.shape[3], size, tiles,
+        ],
+        {
+            "HEADS": heads, "KV_HEADS": k.shape[1], "CHOOSERS": choosers, "CHOOSING_ROWS": choosing_rows,
+            "DIM": dim, "D": padded, "ROWS": config.rows, "PARTS": -(-size // config.rows),
+            "KEYS": config.keys, "PIECE": min(config.keys, max(triton.next_power_of_2(size), 16)),
+            "SINGLE": columns is not None, "TMA": by_tma, "STAGES": config.stages,
+        },
+        num_warps=config.warps,
+        num_stages=config.stages,
     )  # fmt: skip
     return out
 
 
-def _describable(x: Tensor) -> bool:
-    """Whether the copy engine can read a tensor: aligned to 16 bytes, and rows without gaps."""
-    aligned = all(stride * x.element_size() % 16 == 0 for stride in x.stride()[:-1])
-    return aligned and x.stride(-1) == 1 and x.data_ptr() % 16 == 0
+def rows_of(lengths: Tensor, batch: int) -> Tensor:
+    """One length for each row of the batch; a selection may hold one for all."""
+    return lengths if lengths.shape[0] == batch else lengths.expand(batch).contiguous()

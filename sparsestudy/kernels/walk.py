@@ -2,11 +2,16 @@
 
 A tensor-core kernel wants tiles of keys that need no mask, one after the other. This small kernel cuts the
 ranges of a selection so, once for every tile of queries and on the device, so that nothing waits for it.
+
+The walk of a tile is a row of ``4 * (ranges + 2)`` int32 numbers:
+
+- full tiles, rests, keys of the widest rest, slots of columns up to the last used one;
+- ``ranges + 1`` runs (first key, full tiles) that need no mask, the used ones first;
+- ``ranges + 1`` rests (first key, key after the last): what remains of each range, the used ones first.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,50 +19,44 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from sparsestudy.kernels.launch import launch
 from sparsestudy.selection import Selection
 
-# Query tiles above which their order is worth a sort (some 30 us); fewer finish within a few waves.
-SORTED_FROM = 8192
-# Ranges that a program cuts at a time.
+# Ranges or columns that a program reads at a time.
 CHUNK = 256
 
 
-@dataclass(frozen=True, kw_only=True)
-class Walk:
-    """Where each tile of queries goes.
-
-    Args:
-        runs: (first key, full tiles) of each run that needs no mask, int32 ``(batch, heads, query tiles,
-            ranges + 1, 2)``, used ones first.
-        rests: (first key, key after the last) of what remains of each range, same shape.
-        counts: full tiles, rests, keys of the widest rest and columns, int32 ``(batch, heads, query tiles, 4)``.
-        keys: keys in a full tile.
-        parts: tiles in a query block.
-    """
-
-    runs: Tensor
-    rests: Tensor
-    counts: Tensor
-    keys: int
-    parts: int
-
-
 @triton.jit
+def item(index, tiles, HEADS: tl.constexpr, KV_HEADS: tl.constexpr, CHOOSERS: tl.constexpr,
+         CHOOSING_ROWS: tl.constexpr):  # fmt: skip
+    """Which query tile is the index-th to compute, and which row of walks is its.
+
+    All of one KV head come together, since its keys then stay in the cache, and late ones, which have more
+    keys before them, come first.
+    """
+    GROUP: tl.constexpr = HEADS // KV_HEADS
+    group, rest = index // (tiles * GROUP), index % (tiles * GROUP)
+    batch, kv_head = group // KV_HEADS, group % KV_HEADS
+    head = kv_head * GROUP + rest % GROUP
+    row = batch % CHOOSING_ROWS * CHOOSERS + head // (HEADS // CHOOSERS)
+    return batch, kv_head, head, tiles - 1 - rest // GROUP, row
+
+
+@triton.jit(do_not_specialize=["tokens", "ranges", "columns", "size", "heads", "tiles"])
 def _cut(
-    p_starts, p_widths, p_columns, p_runs, p_rests, p_counts, by_start, by_width, by_column,
-    tokens, ranges, columns, size, heads,
+    p_starts, p_widths, p_columns, p_walk, by_start, by_width, by_column,
+    tokens, ranges, columns, size, heads, tiles,
     ROWS: tl.constexpr, PARTS: tl.constexpr, KEYS: tl.constexpr, CHUNK: tl.constexpr,
 ):  # fmt: skip
-    """One query tile: see :class:`Walk`. Strides are those of (batch, heads, query blocks, slots)."""
-    tile, row = tl.program_id(0), tl.program_id(1)
-    batch, head, block = row // heads, row % heads, tile // PARTS
-    first = block * size + tile % PARTS * ROWS
-    last = tl.minimum(tl.minimum(first + ROWS, block * size + size), tokens)
-    place = (row * tl.num_programs(0) + tile).to(tl.int64)
-    p_starts += batch.to(tl.int64) * by_start[0] + head * by_start[1] + block.to(tl.int64) * by_start[2]
-    p_widths += batch.to(tl.int64) * by_width[0] + head * by_width[1] + block.to(tl.int64) * by_width[2]
-    p_runs += place * (ranges + 1) * 2
-    p_rests += place * (ranges + 1) * 2
+    """One query tile. Strides are those of (batch, heads, query blocks, slots)."""
+    tile, row = tl.program_id(0) % tiles, tl.program_id(0) // tiles
+    batch, head, block = (row // heads).to(tl.int64), row % heads, (tile // PARTS).to(tl.int64)
+    first = tile // PARTS * size + tile % PARTS * ROWS
+    last = tl.minimum(tl.minimum(first + ROWS, (tile // PARTS + 1) * size), tokens)
+    p_starts += batch * by_start[0] + head * by_start[1] + block * by_start[2]
+    p_widths += batch * by_width[0] + head * by_width[1] + block * by_width[2]
+    p_walk += tl.program_id(0).to(tl.int64) * (4 * (ranges + 2))
+    p_runs, p_rests = p_walk + 4, p_walk + 4 + 2 * (ranges + 1)
     full, runs, rests, widest = 0, 0, 0, 0
     for begin in range(0, ranges, CHUNK):
         # (CHUNK,)
@@ -84,50 +83,43 @@ def _cut(
     for begin in range(0, columns, CHUNK):
         # (CHUNK,)
         o_slot = begin + tl.arange(0, CHUNK)
-        p_slot = p_columns + batch.to(tl.int64) * by_column[0] + head * by_column[1] + o_slot * by_column[3]
-        b_column = tl.load(p_slot + block.to(tl.int64) * by_column[2], o_slot < columns, -1)
+        p_slot = p_columns + batch * by_column[0] + head * by_column[1] + block * by_column[2]
+        b_column = tl.load(p_slot + o_slot * by_column[3], o_slot < columns, -1)
         single = tl.maximum(single, tl.max(tl.where(b_column >= 0, o_slot + 1, 0)))
-    tl.store(p_counts + place * 4, full)
-    tl.store(p_counts + place * 4 + 1, rests)
-    tl.store(p_counts + place * 4 + 2, widest)
-    tl.store(p_counts + place * 4 + 3, single)
+    tl.store(p_walk, full)
+    tl.store(p_walk + 1, rests)
+    tl.store(p_walk + 2, widest)
+    tl.store(p_walk + 3, single)
 
 
-def walk(selection: Selection, tokens: int, rows: int, keys: int) -> Walk:
+def walk(selection: Selection, tokens: int, rows: int, keys: int) -> Tensor:
     """Cut a selection into tiles.
 
     Args:
         selection: attended keys, of queries that begin at token 0.
         tokens: number of queries and keys.
-        rows: most queries in a tile.
+        rows: most queries in a tile; tiles do not cross query blocks.
         keys: keys in a full tile.
+
+    Returns:
+        int32 ``(batch, heads, query tiles, 4 * (ranges + 2))``; batch and heads as in the selection.
     """
     starts, widths, columns = selection.starts, selection.widths, selection.columns
     batch, heads, blocks, ranges = starts.shape
     parts = -(-selection.query_block // rows)
-    shape = (batch, heads, blocks * parts)
-    runs, rests = (
-        torch.empty(*shape, ranges + 1, 2, dtype=torch.int32, device=starts.device) for _ in range(2)
+    steps = torch.empty(
+        batch, heads, blocks * parts, 4 * (ranges + 2), dtype=torch.int32, device=starts.device
     )
-    counts = torch.empty(*shape, 4, dtype=torch.int32, device=starts.device)
     single: Any = starts if columns is None else columns
-    _cut[(shape[2], batch * heads)](
-        starts, widths, single, runs, rests, counts, starts.stride(), widths.stride(), single.stride(),
-        tokens, ranges, 0 if columns is None else columns.shape[3], selection.query_block, heads,
-        ROWS=rows, PARTS=parts, KEYS=keys, CHUNK=min(CHUNK, triton.next_power_of_2(ranges)), num_warps=1,
+    launch(
+        _cut,
+        batch * heads * blocks * parts,
+        [
+            starts, widths, single, steps, starts.stride(), widths.stride(), single.stride(),
+            tokens, ranges, 0 if columns is None else columns.shape[3], selection.query_block, heads,
+            blocks * parts,
+        ],
+        {"ROWS": rows, "PARTS": parts, "KEYS": keys, "CHUNK": min(CHUNK, max(triton.next_power_of_2(ranges), 16))},
+        num_warps=1,
     )  # fmt: skip
-    return Walk(runs=runs, rests=rests, counts=counts, keys=keys, parts=parts)
-
-
-def order(steps: Walk, kv_heads: int) -> Tensor:
-    """Query tiles, those of one KV head together (its keys stay in the cache) and the heaviest first.
-
-    Returns:
-        int64 ``(batch x heads x query tiles,)``: places in the flattened walk.
-    """
-    counts = steps.counts
-    rows, heads = counts.shape[:2]
-    work = counts[..., 0] * steps.keys + counts[..., 1] * counts[..., 2] + counts[..., 3]
-    row = torch.arange(rows, device=counts.device)[:, None, None]
-    group = torch.arange(heads, device=counts.device)[:, None] * min(kv_heads, heads) // heads
-    return ((row * kv_heads + group) * (1 << 32) - work).flatten().argsort()
+    return steps
