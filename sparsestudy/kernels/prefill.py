@@ -21,12 +21,12 @@ LOG2_E = 1.4426950408889634
 @triton.jit
 def _whole(x, o_batch, o_head, key, tokens, stride, TMA: tl.constexpr, KEYS: tl.constexpr, D: tl.constexpr,
            DIM: tl.constexpr):  # fmt: skip
-    """Keys ``key .. key + KEYS - 1`` of one head; 0 after the last token. `x` is a descriptor or a pointer."""
+    """Keys from `key` on of one head; 0 after the last token. `x` is a descriptor or a pointer."""
     if TMA:
         b_x = x.load([o_batch, o_head, key, 0]).reshape(KEYS, D)
     else:
-        b_x = _gathered(x, o_batch, o_head, key + tl.arange(0, KEYS), key + tl.arange(0, KEYS) < tokens, stride,
-                        D, DIM)  # fmt: skip
+        o_key = key + tl.arange(0, KEYS)
+        b_x = _gathered(x, o_batch, o_head, o_key, o_key < tokens, stride, D, DIM)
     return b_x
 
 

@@ -119,7 +119,7 @@ def walk(selection: Selection, tokens: int, rows: int, keys: int) -> Tensor:
             tokens, ranges, 0 if columns is None else columns.shape[3], selection.query_block, heads,
             blocks * parts,
         ],
-        {"ROWS": rows, "PARTS": parts, "KEYS": keys, "CHUNK": min(CHUNK, max(triton.next_power_of_2(ranges), 16))},
+        {"ROWS": rows, "PARTS": parts, "KEYS": keys, "CHUNK": min(CHUNK, triton.next_power_of_2(ranges))},
         num_warps=1,
     )  # fmt: skip
     return steps
