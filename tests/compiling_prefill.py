@@ -30,7 +30,8 @@ def calls(capability: int) -> list[tuple[str, Any]]:
                 label = f"{numbers} {width} {rows} {kind}"
                 found.append((label, partial(prefill.attend, q, k, k, selection, 0.1, config)))
             if config.warpgroups:
-                found.append((f"{label} hopper", partial(hopper.attend, q, k, k, plain, 0.1)))
+                found.append((f"{width} hopper", partial(hopper.attend, q, k, k, plain, 0.1)))
+                found.append((f"{width} hopper columns", partial(hopper.attend, q, k, k, single, 0.1)))
     return [(label, partial(fresh, call)) for label, call in found]
 
 

@@ -226,7 +226,9 @@ def sampled_error(out: torch.Tensor, q: torch.Tensor, k: torch.Tensor, v: torch.
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("tokens", [1, 1000, 8192, 131072])
-@pytest.mark.parametrize(("kind", "size"), [("blocks", 128), ("blocks", 64), ("blocks", 16), ("slashes", 64)])
+@pytest.mark.parametrize(
+    ("kind", "size"), [("blocks", 128), ("blocks", 64), ("blocks", 16), ("slashes", 64), ("slashes", 128)]
+)
 @pytest.mark.parametrize("dim", [64, 128, 256])
 def test_right_on_a_gpu(tokens: int, kind: str, size: int, dim: int) -> None:
     generator = torch.Generator("cuda").manual_seed(dim)

@@ -19,7 +19,7 @@ class Config:
         warps: warps in a program.
         stages: tiles of keys and values in flight.
         tma: whether whole tiles go through the copy engine.
-        warpgroups: whether the kernel for Hopper serves this where there are no columns.
+        warpgroups: whether the kernel for Hopper serves this, if the tensors allow it.
     """
 
     rows: int

@@ -146,7 +146,8 @@ def selected_attention(q: Tensor, k: Tensor, v: Tensor, selection: Selection, sc
         ``(batch, heads, tokens, dim)`` in the dtype of `q`; rows after a row's length are unspecified.
     """
     config = choose(q, selection.query_block)
-    if config.warpgroups and selection.columns is None and all(describable(x) for x in (q, k, v)):
+    gathered = selection.columns is None or (q.shape[3] in (64, 128) and selection.columns.stride(3) == 1)
+    if config.warpgroups and gathered and all(describable(x) for x in (q, k, v)):
         from sparsestudy.kernels import hopper
 
         return hopper.attend(q, k, v, selection, scaling)

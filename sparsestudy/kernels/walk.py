@@ -7,7 +7,8 @@ The walk of a tile is a row of ``4 * (ranges + 2)`` int32 numbers:
 
 - full tiles, rests, keys of the widest rest, slots of columns up to the last used one;
 - ``ranges + 1`` runs (first key, full tiles) that need no mask, the used ones first;
-- ``ranges + 1`` rests (first key, key after the last): what remains of each range, the used ones first.
+- ``ranges + 1`` rests (first key, key after the last): what remains of each range, the used ones first, and
+  an empty one where there is neither run nor rest.
 """
 
 from __future__ import annotations
@@ -86,6 +87,11 @@ def _cut(
         p_slot = p_columns + batch * by_column[0] + head * by_column[1] + block * by_column[2]
         b_column = tl.load(p_slot + o_slot * by_column[3], o_slot < columns, -1)
         single = tl.maximum(single, tl.max(tl.where(b_column >= 0, o_slot + 1, 0)))
+    if (full == 0) & (rests == 0):
+        # Columns alone: an empty rest, so that every walk begins with a range.
+        tl.store(p_rests, 0)
+        tl.store(p_rests + 1, 0)
+        rests = 1
     tl.store(p_walk, full)
     tl.store(p_walk + 1, rests)
     tl.store(p_walk + 2, widest)

@@ -23,9 +23,16 @@ item = gluon.jit(walk.item.fn)
 
 @gluon.jit
 def counts(p_walk, p_lengths, first, batch):
-    """Full tiles and rests of a query tile, none after the row's length."""
+    """Full tiles, rests and columns of a query tile, none after the row's length."""
     real = (first < gl.load(p_lengths + batch)).to(gl.int32)
-    return gl.load(p_walk) * real, gl.load(p_walk + 1) * real
+    return gl.load(p_walk) * real, gl.load(p_walk + 1) * real, gl.load(p_walk + 3) * real
+
+
+@gluon.jit
+def listed(p_columns, row, block, by_column, CHOOSERS: gl.constexpr):
+    """The columns of a query block."""
+    o_row = (row // CHOOSERS).to(gl.int64) * by_column[0] + row % CHOOSERS * by_column[1]
+    return p_columns + o_row + block.to(gl.int64) * by_column[2]
 
 
 @gluon.jit
@@ -62,13 +69,22 @@ def _values(b_share, b_sum, s_v, w_v, step, SLOTS: gl.constexpr):
 
 @gluon.jit
 def _masked(b_score, o_row, key, stop, KEYS: gl.constexpr, layout: gl.constexpr):
+    """Scores of a range that ends somewhere, or at the diagonal."""
     o_key = key + gl.arange(0, KEYS, gl.SliceLayout(0, layout))[None, :]
     return gl.where((o_key < stop) & (o_key <= o_row[:, None]), b_score, float("-inf"))
 
 
 @gluon.jit
-def _step(s_q, s_k, s_v, w_k, w_v, w_turn, b_share, b_sum, b_top, b_mass, step, scale, o_row, key, stop,
-          HALF: gl.constexpr, MASKED: gl.constexpr, SLOTS: gl.constexpr, KEYS: gl.constexpr,
+def _used(b_score, p_list, slot, slots, KEYS: gl.constexpr, layout: gl.constexpr):
+    """Scores of single columns, all earlier than every query, where there is one."""
+    o_slot = slot + gl.arange(0, KEYS, gl.SliceLayout(0, layout))
+    o_key = gl.load(p_list + o_slot, o_slot < slots, -1)
+    return gl.where((o_key >= 0)[None, :], b_score, float("-inf"))
+
+
+@gluon.jit
+def _step(s_q, s_k, s_v, w_k, w_v, w_turn, b_share, b_sum, b_top, b_mass, step, scale, o_row, p_list, key, stop,
+          HALF: gl.constexpr, MASK: gl.constexpr, SLOTS: gl.constexpr, KEYS: gl.constexpr,
           TURNS: gl.constexpr, score: gl.constexpr, operand: gl.constexpr):  # fmt: skip
     """Scores of this tile while the values of the last one are added; then this tile's weights."""
     b_score = _scores(s_q, s_k, w_k, w_turn, step, HALF, SLOTS, KEYS, TURNS, score)
@@ -77,8 +93,10 @@ def _step(s_q, s_k, s_v, w_k, w_v, w_turn, b_share, b_sum, b_top, b_mass, step, 
         mbarrier.arrive(w_turn.index(1 - HALF), count=1)
     b_score = warpgroup_mma_wait(1, deps=(b_score,))
     mbarrier.arrive(w_k.index(SLOTS + step % SLOTS), count=1)
-    if MASKED:
+    if MASK == "range":
         b_score = _masked(b_score, o_row, key, stop, KEYS, score)
+    if MASK == "columns":
+        b_score = _used(b_score, p_list, key, stop, KEYS, score)
     b_next, b_top, b_mass, b_decay = _weigh(b_score, b_top, b_mass, scale)
     b_next = gl.convert_layout(b_next.to(s_v.dtype), operand)
     # A wait that is over at once is a wall for the assembler, which else computes the weights after the
@@ -92,10 +110,10 @@ def _step(s_q, s_k, s_v, w_k, w_v, w_turn, b_share, b_sum, b_top, b_mass, step, 
 
 
 @gluon.jit
-def consumer(d_out, s_q, s_k, s_v, w_q, w_k, w_v, w_turn, p_walk, p_lengths, scale, ranges, tiles,
-              items, HALF: gl.constexpr, HEADS: gl.constexpr, KV_HEADS: gl.constexpr, CHOOSERS: gl.constexpr,
-              CHOOSING_ROWS: gl.constexpr, KEYS: gl.constexpr, SLOTS: gl.constexpr,
-              TURNS: gl.constexpr):  # fmt: skip
+def consumer(d_out, s_q, s_k, s_v, w_q, w_k, w_v, w_turn, p_walk, p_lengths, p_columns, by_column, scale,
+             ranges, columns, parts, tiles, items, HALF: gl.constexpr, HEADS: gl.constexpr,
+             KV_HEADS: gl.constexpr, CHOOSERS: gl.constexpr, CHOOSING_ROWS: gl.constexpr, KEYS: gl.constexpr,
+             SLOTS: gl.constexpr, TURNS: gl.constexpr, SINGLE: gl.constexpr):  # fmt: skip
     """Half of the rows of each query tile."""
     ROWS: gl.constexpr = s_q.shape[3]
     D: gl.constexpr = s_q.shape[4]
@@ -107,10 +125,11 @@ def consumer(d_out, s_q, s_k, s_v, w_q, w_k, w_v, w_turn, p_walk, p_lengths, sca
         batch, _, head, tile, row = item(index, tiles, HEADS, KV_HEADS, CHOOSERS, CHOOSING_ROWS)
         p_mine = p_walk + (row * tiles + tile).to(gl.int64) * (4 * (ranges + 2))
         first = (tile * 2 + HALF) * ROWS
-        full, rests = counts(p_mine, p_lengths, tile * 2 * ROWS, batch)
+        full, rests, single = counts(p_mine, p_lengths, tile * 2 * ROWS, batch)
         o_row = first + gl.arange(0, ROWS, gl.SliceLayout(1, score))
         b_sum = gl.zeros([ROWS, D], gl.float32, total)
         b_mass = gl.full([ROWS], 0, gl.float32, gl.SliceLayout(1, score))
+        p_list = listed(p_columns, row, tile // parts, by_column, CHOOSERS)
         slot = turn % 2 * 2 + HALF
         s_mine = s_q.index(slot).reshape([ROWS, D])
         mbarrier.wait(w_q.index(slot), turn // 2 & 1)
@@ -135,7 +154,7 @@ def consumer(d_out, s_q, s_k, s_v, w_q, w_k, w_v, w_turn, p_walk, p_lengths, sca
                 for begin in range(key, stop, KEYS):
                     b_share, b_sum, b_top, b_mass = _step(
                         s_mine, s_k, s_v, w_k, w_v, w_turn, b_share, b_sum, b_top, b_mass, step, scale, o_row,
-                        begin, stop, HALF, True, SLOTS, KEYS, TURNS, score, operand,
+                        p_list, begin, stop, HALF, "range", SLOTS, KEYS, TURNS, score, operand,
                     )  # fmt: skip
                     step += 1
                 p_rest += 2
@@ -143,9 +162,16 @@ def consumer(d_out, s_q, s_k, s_v, w_q, w_k, w_v, w_turn, p_walk, p_lengths, sca
             for _ in range(full):
                 b_share, b_sum, b_top, b_mass = _step(
                     s_mine, s_k, s_v, w_k, w_v, w_turn, b_share, b_sum, b_top, b_mass, step, scale, o_row,
-                    0, 0, HALF, False, SLOTS, KEYS, TURNS, score, operand,
+                    p_list, 0, 0, HALF, "none", SLOTS, KEYS, TURNS, score, operand,
                 )  # fmt: skip
                 step += 1
+            if SINGLE:
+                for begin in range(0, single, KEYS):
+                    b_share, b_sum, b_top, b_mass = _step(
+                        s_mine, s_k, s_v, w_k, w_v, w_turn, b_share, b_sum, b_top, b_mass, step, scale, o_row,
+                        p_list, begin, columns, HALF, "columns", SLOTS, KEYS, TURNS, score, operand,
+                    )  # fmt: skip
+                    step += 1
             b_sum = _values(b_share, b_sum, s_v, w_v, step - 1, SLOTS)
             b_sum = warpgroup_mma_wait(0, deps=(b_sum,))
             mbarrier.arrive(w_v.index(SLOTS + (step - 1) % SLOTS), count=1)
