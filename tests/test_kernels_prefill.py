@@ -25,7 +25,7 @@ from sparsestudy.reference import reference_attention
 from sparsestudy.selection import Selection
 
 pytest.importorskip("triton")
-from sparsestudy.kernels import configs, prefill
+from sparsestudy.kernels import configs, prefill, tuning
 from sparsestudy.kernels.configs import Config
 from sparsestudy.kernels.walk import walk
 
@@ -69,7 +69,7 @@ def inputs(*sizes: int, **more: int) -> list[torch.Tensor]:
 
 def check(q, k, v, selection: Selection, config: Config | None = None) -> None:
     """Real rows are those of the reference, in a pinned configuration or another."""
-    config = config or configs.choose(q, selection.query_block)
+    config = config or configs.choose(q.device, q.dtype, q.shape[3], selection.query_block)
     with poisoned():
         out = prefill.attend(q, k, v, selection, SCALING, config)
     assert (out.shape, out.dtype, out.is_contiguous()) == (q.shape, q.dtype, True)
@@ -185,6 +185,35 @@ def test_the_walk_covers_each_range_once() -> None:
                 seen[start:stop] += 1
             wanted = mask[0, head, first:last].any(0) & ~columns[0, head, first]
             assert torch.equal(seen, wanted.int())
+
+
+@pytest.fixture
+def untuned(cache: Path) -> Iterator[None]:
+    """No tuned configurations, neither before nor after."""
+    configs.choose.cache_clear()
+    yield
+    configs.choose.cache_clear()
+
+
+@pytest.mark.usefixtures("untuned")
+def test_a_tuned_configuration_serves_its_case_alone() -> None:
+    q = torch.empty(1, 1, 1, 64, device=DEVICE)
+
+    def chosen_for(block: int, numbers: torch.dtype = torch.float32) -> Config:
+        return configs.choose(q.device, numbers, 64, block)
+
+    before = chosen_for(64), chosen_for(128), chosen_for(64, torch.float16)
+    tuned = next(other for other in tuning.candidates(before[0]) if other != before[0])
+    tuning.keep(q, 64, tuned)
+    assert (chosen_for(64), chosen_for(128), chosen_for(64, torch.float16)) == (tuned, *before[1:])
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("untuned")
+def test_tuning_finds_a_configuration_that_is_right() -> None:
+    q, k, v = (x.bfloat16() for x in inputs(600, 2, 1, 64))
+    selection = chosen.blocks([600], 64, 2, 3, DEVICE)
+    check(q, k, v, selection, tuning.tune(q, k, v, selection, SCALING))
 
 
 @pytest.mark.slow

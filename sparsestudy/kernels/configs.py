@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import json
+import re
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 import triton
-from torch import Tensor
+
+from sparsestudy.weights.manifest import cache_root
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +78,36 @@ def pinned(dim: int, itemsize: int, query_block: int, capability: tuple[int, int
     )
 
 
-def choose(q: Tensor, query_block: int) -> Config:
-    """The pinned configuration for a tensor of queries on its device; off a GPU that of an Ampere."""
-    capability = torch.cuda.get_device_capability(q.device) if q.is_cuda else (8, 0)
-    return pinned(q.shape[-1], q.element_size(), query_block, capability)
+@functools.cache
+def choose(device: torch.device, numbers: torch.dtype, dim: int, query_block: int) -> Config:
+    """The configuration for a case: the tuned one, or else the pinned one; off a GPU that of an Ampere.
+
+    Args:
+        device: where the tensors are.
+        numbers: their format.
+        dim: head width.
+        query_block: queries that choose together.
+    """
+    tuned = kept(device).get(case(numbers, dim, query_block))
+    if tuned is not None:
+        return Config(**tuned)
+    capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else (8, 0)
+    return pinned(dim, numbers.itemsize, query_block, capability)
+
+
+def case(numbers: torch.dtype, dim: int, query_block: int) -> str:
+    """What a tuned configuration is kept for."""
+    return f"{numbers} {dim} {query_block}".removeprefix("torch.")
+
+
+def kept_file(device: torch.device) -> Path:
+    """Where the tuned configurations of a kind of device are kept."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return cache_root() / "kernels" / f"prefill-{re.sub(r'[^a-z0-9]+', '-', name.lower())}.json"
+
+
+def kept(device: torch.device) -> dict[str, dict[str, Any]]:
+    """The tuned configurations of a kind of device; none where nothing was tuned."""
+    file = kept_file(device)
+    found: dict[str, dict[str, Any]] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    return found

@@ -142,10 +142,10 @@ def _producer(d_q, d_k, d_v, p_k, p_v, s_q, s_k, s_v, w_q, w_k, w_v, p_walk, p_l
 
 
 @gluon.jit(do_not_specialize=["ranges", "columns", "parts", "tiles", "items"])
-def _attend(d_q, d_k, d_v, d_out, p_k, p_v, p_walk, p_lengths, p_columns, by_k, by_v, by_column, scale, ranges,
-            columns, parts, tiles, items, HEADS: gl.constexpr, KV_HEADS: gl.constexpr, CHOOSERS: gl.constexpr,
-            CHOOSING_ROWS: gl.constexpr, KEYS: gl.constexpr, SLOTS: gl.constexpr, TURNS: gl.constexpr,
-            SINGLE: gl.constexpr):  # fmt: skip
+def _attend(d_q, d_k, d_v, d_out, p_k, p_v, p_walk, p_lengths, p_columns, by_k, by_v, by_column, scale,
+            ranges, columns, parts, tiles, items, HEADS: gl.constexpr, KV_HEADS: gl.constexpr,
+            CHOOSERS: gl.constexpr, CHOOSING_ROWS: gl.constexpr, KEYS: gl.constexpr, SLOTS: gl.constexpr,
+            TURNS: gl.constexpr, SINGLE: gl.constexpr):  # fmt: skip
     """Query tiles ``program, program + programs ...`` of all of them."""
     # Two halves of the queries, twice: the next ones come while these are computed.
     s_q = gl.allocate_shared_memory(d_q.dtype, [4] + d_q.block_type.shape, d_q.layout)
@@ -190,8 +190,8 @@ def attend(
     """As :func:`sparsestudy.kernels.prefill.selected_attention`.
 
     The GPU is a Hopper, numbers have 2 bytes, the head width is at most 128, tensors are describable
-    (:func:`sparsestudy.kernels.launch.describable`), query blocks are of a multiple of 128, and
-    where there are columns, they lie without gaps and the width is 64 or 128. `ring` is the pinned one where it is None.
+    (:func:`sparsestudy.kernels.launch.describable`) and query blocks are of a multiple of 128. Columns, where
+    there are any, lie without gaps, and the width is then 64 or 128. `ring` is the pinned one if None.
     """
     ring = ring or PINNED
     columns = selection.columns
@@ -204,6 +204,7 @@ def attend(
     launch(
         _attend,
         min(items, _processors(q.device)),
+        q.device,
         [
             _described(q, ROWS // 2), _described(k, ring.keys), _described(v, ring.keys),
             _described(out, ROWS // 2), k, v, steps, rows_of(selection.lengths, batch), single, k.stride(),

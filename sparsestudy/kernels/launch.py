@@ -6,6 +6,7 @@ tensor descriptors that took 0.2 ms, as long as attention over 5 % of 16k tokens
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -14,28 +15,31 @@ from torch import Tensor
 _COMPILED: dict[tuple[Any, ...], Any] = {}
 
 
-def launch(kernel: Any, programs: int, args: list[Any], constants: dict[str, Any], **options: int) -> None:
+def launch(
+    kernel: Any,
+    programs: int,
+    device: torch.device,
+    args: list[Any],
+    constants: dict[str, Any],
+    **options: int,
+) -> None:
     """Launch a kernel.
 
     Args:
         kernel: a function decorated by Triton or Gluon.
         programs: how many.
+        device: where its tensors are.
         args: its arguments, the constants apart, which come last.
         constants: its ``constexpr`` arguments by name, in the order of its signature.
         options: Triton's own, such as ``num_warps``.
     """
-    key = (
-        kernel,
-        torch.cuda.current_device() if torch.cuda.is_initialized() else -1,
-        *(_kind(arg) for arg in args),
-        *constants.values(),
-        *options.values(),
-    )
+    key = (kernel, device, *map(_kind, args), *constants.values(), *options.values())
     compiled = _COMPILED.get(key)
-    if compiled is not None:
-        compiled[(programs, 1, 1)](*args, *constants.values())
-        return
-    compiled = kernel[(programs,)](*args, **constants, **options)
+    with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+        if compiled is not None:
+            compiled[(programs, 1, 1)](*args, *constants.values())
+            return
+        compiled = kernel[(programs,)](*args, **constants, **options)
     if hasattr(compiled, "asm"):  # the interpreter gives nothing
         _COMPILED[key] = compiled
 

@@ -145,7 +145,7 @@ def selected_attention(q: Tensor, k: Tensor, v: Tensor, selection: Selection, sc
     Returns:
         ``(batch, heads, tokens, dim)`` in the dtype of `q`; rows after a row's length are unspecified.
     """
-    config = choose(q, selection.query_block)
+    config = choose(q.device, q.dtype, q.shape[3], selection.query_block)
     gathered = selection.columns is None or (q.shape[3] in (64, 128) and selection.columns.stride(3) == 1)
     if config.warpgroups and gathered and all(describable(x) for x in (q, k, v)):
         from sparsestudy.kernels import hopper
@@ -169,6 +169,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, selection: Selection, scaling: float
     launch(
         _attend,
         batch * heads * tiles,
+        q.device,
         [
             q, k, v, d_k, d_v, out, steps, single, rows_of(selection.lengths, batch),
             q.stride(), k.stride(), v.stride(), out.stride(), single.stride(), scaling * LOG2_E,

@@ -120,6 +120,7 @@ def walk(selection: Selection, tokens: int, rows: int, keys: int) -> Tensor:
     launch(
         _cut,
         batch * heads * blocks * parts,
+        starts.device,
         [
             starts, widths, single, steps, starts.stride(), widths.stride(), single.stride(),
             tokens, ranges, 0 if columns is None else columns.shape[3], selection.query_block, heads,

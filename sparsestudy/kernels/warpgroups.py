@@ -83,8 +83,8 @@ def _used(b_score, p_list, slot, slots, KEYS: gl.constexpr, layout: gl.constexpr
 
 
 @gluon.jit
-def _step(s_q, s_k, s_v, w_k, w_v, w_turn, b_share, b_sum, b_top, b_mass, step, scale, o_row, p_list, key, stop,
-          HALF: gl.constexpr, MASK: gl.constexpr, SLOTS: gl.constexpr, KEYS: gl.constexpr,
+def _step(s_q, s_k, s_v, w_k, w_v, w_turn, b_share, b_sum, b_top, b_mass, step, scale, o_row, p_list, key,
+          stop, HALF: gl.constexpr, MASK: gl.constexpr, SLOTS: gl.constexpr, KEYS: gl.constexpr,
           TURNS: gl.constexpr, score: gl.constexpr, operand: gl.constexpr):  # fmt: skip
     """Scores of this tile while the values of the last one are added; then this tile's weights."""
     b_score = _scores(s_q, s_k, w_k, w_turn, step, HALF, SLOTS, KEYS, TURNS, score)
