@@ -80,7 +80,9 @@ def _gather(p_x, p_list, begin, columns, stride, s_x, w_x, step, SLOTS: gl.const
 def _landed(w_x, step, under_way: gl.constexpr, SLOTS: gl.constexpr):
     """Say that a tile of single keys or values is there, once only so many later ones are under way."""
     async_copy.wait_group(under_way)
+    # Every thread shows what it wrote to the tensor cores; the second wait then brings the threads together.
     fence_async_shared()
+    async_copy.wait_group(under_way)
     mbarrier.arrive(w_x.index(step % SLOTS), count=1)
 
 
