@@ -36,15 +36,13 @@ class Ring:
     Args:
         keys: keys in a tile.
         slots: tiles of keys, and of values, in flight.
-        turns: whether the warpgroups begin their products by turns, so that one computes weights meanwhile.
     """
 
     keys: int
     slots: int
-    turns: bool
 
 
-PINNED = Ring(keys=128, slots=2, turns=False)
+PINNED = Ring(keys=128, slots=2)
 
 
 @gluon.jit
@@ -147,7 +145,7 @@ def _producer(d_q, d_k, d_v, p_k, p_v, s_q, s_k, s_v, w_q, w_k, w_v, p_walk, p_l
 def _attend(d_q, d_k, d_v, d_out, p_k, p_v, p_walk, p_lengths, p_columns, by_k, by_v, by_column, scale,
             ranges, columns, parts, tiles, items, HEADS: gl.constexpr, KV_HEADS: gl.constexpr,
             CHOOSERS: gl.constexpr, CHOOSING_ROWS: gl.constexpr, KEYS: gl.constexpr, SLOTS: gl.constexpr,
-            TURNS: gl.constexpr, SINGLE: gl.constexpr):  # fmt: skip
+            SINGLE: gl.constexpr):  # fmt: skip
     """Query tiles ``program, program + programs ...`` of all of them."""
     # Two halves of the queries, twice: the next ones come while these are computed.
     s_q = gl.allocate_shared_memory(d_q.dtype, [4] + d_q.block_type.shape, d_q.layout)
@@ -157,9 +155,6 @@ def _attend(d_q, d_k, d_v, d_out, p_k, p_v, p_walk, p_lengths, p_columns, by_k, 
     w_q = gl.allocate_shared_memory(gl.int64, [8, 1], mbarrier.MBarrierLayout())
     w_k = gl.allocate_shared_memory(gl.int64, [2 * SLOTS, 1], mbarrier.MBarrierLayout())
     w_v = gl.allocate_shared_memory(gl.int64, [2 * SLOTS, 1], mbarrier.MBarrierLayout())
-    w_turn = gl.allocate_shared_memory(gl.int64, [2, 1], mbarrier.MBarrierLayout())
-    for i in gl.static_range(2):
-        mbarrier.init(w_turn.index(i), count=1)
     for i in gl.static_range(8):
         mbarrier.init(w_q.index(i), count=1)
     for i in gl.static_range(SLOTS):
@@ -171,12 +166,12 @@ def _attend(d_q, d_k, d_v, d_out, p_k, p_v, p_walk, p_lengths, p_columns, by_k, 
     # Gathering takes four warps, which then hold more registers than one that only starts copies.
     gl.warp_specialize(
         [
-            (consumer, (d_out, s_q, s_k, s_v, w_q, w_k, w_v, w_turn, p_walk, p_lengths, p_columns, by_column,
+            (consumer, (d_out, s_q, s_k, s_v, w_q, w_k, w_v, p_walk, p_lengths, p_columns, by_column,
                         scale, ranges, columns, parts, tiles, items, 0, HEADS, KV_HEADS, CHOOSERS,
-                        CHOOSING_ROWS, KEYS, SLOTS, TURNS, SINGLE)),
-            (consumer, (d_out, s_q, s_k, s_v, w_q, w_k, w_v, w_turn, p_walk, p_lengths, p_columns, by_column,
+                        CHOOSING_ROWS, KEYS, SLOTS, SINGLE)),
+            (consumer, (d_out, s_q, s_k, s_v, w_q, w_k, w_v, p_walk, p_lengths, p_columns, by_column,
                         scale, ranges, columns, parts, tiles, items, 1, HEADS, KV_HEADS, CHOOSERS,
-                        CHOOSING_ROWS, KEYS, SLOTS, TURNS, SINGLE)),
+                        CHOOSING_ROWS, KEYS, SLOTS, SINGLE)),
             (_producer, (d_q, d_k, d_v, p_k, p_v, s_q, s_k, s_v, w_q, w_k, w_v, p_walk, p_lengths, p_columns,
                          by_k, by_v, by_column, ranges, columns, parts, tiles, items, HEADS, KV_HEADS,
                          CHOOSERS, CHOOSING_ROWS, KEYS, SLOTS, SINGLE)),
@@ -215,8 +210,7 @@ def attend(
         ],
         {
             "HEADS": heads, "KV_HEADS": k.shape[1], "CHOOSERS": choosers, "CHOOSING_ROWS": choosing_rows,
-            "KEYS": ring.keys, "SLOTS": ring.slots, "TURNS": ring.turns,
-            "SINGLE": columns is not None,
+            "KEYS": ring.keys, "SLOTS": ring.slots, "SINGLE": columns is not None,
         },
         num_warps=4,
     )  # fmt: skip

@@ -45,13 +45,10 @@ def _weigh(b_score, b_top, b_mass, scale):
 
 
 @gluon.jit
-def _scores(s_q, s_k, w_k, w_turn, step, HALF: gl.constexpr, SLOTS: gl.constexpr, KEYS: gl.constexpr,
-            TURNS: gl.constexpr, layout: gl.constexpr):  # fmt: skip
-    """Begin the product of the queries with the next tile of keys, when it is this warpgroup's turn."""
+def _scores(s_q, s_k, w_k, step, SLOTS: gl.constexpr, KEYS: gl.constexpr, layout: gl.constexpr):
+    """Begin the product of the queries with the next tile of keys."""
     slot = step % SLOTS
     mbarrier.wait(w_k.index(slot), step // SLOTS & 1)
-    if TURNS:
-        mbarrier.wait(w_turn.index(HALF), (step & 1) ^ (HALF ^ 1))
     ROWS: gl.constexpr = s_q.shape[0]
     zero = gl.zeros([ROWS, KEYS], gl.float32, layout)
     keys = s_k.index(slot).reshape([KEYS, s_q.shape[1]]).permute((1, 0))
@@ -83,14 +80,12 @@ def _used(b_score, p_list, slot, slots, KEYS: gl.constexpr, layout: gl.constexpr
 
 
 @gluon.jit
-def _step(s_q, s_k, s_v, w_k, w_v, w_turn, b_share, b_sum, b_top, b_mass, step, scale, o_row, p_list, key,
-          stop, HALF: gl.constexpr, MASK: gl.constexpr, SLOTS: gl.constexpr, KEYS: gl.constexpr,
-          TURNS: gl.constexpr, score: gl.constexpr, operand: gl.constexpr):  # fmt: skip
+def _step(s_q, s_k, s_v, w_k, w_v, b_share, b_sum, b_top, b_mass, step, scale, o_row, p_list, key,
+          stop, MASK: gl.constexpr, SLOTS: gl.constexpr, KEYS: gl.constexpr, score: gl.constexpr,
+          operand: gl.constexpr):  # fmt: skip
     """Scores of this tile while the values of the last one are added; then this tile's weights."""
-    b_score = _scores(s_q, s_k, w_k, w_turn, step, HALF, SLOTS, KEYS, TURNS, score)
+    b_score = _scores(s_q, s_k, w_k, step, SLOTS, KEYS, score)
     b_sum = _values(b_share, b_sum, s_v, w_v, step - 1, SLOTS)
-    if TURNS:
-        mbarrier.arrive(w_turn.index(1 - HALF), count=1)
     b_score = warpgroup_mma_wait(1, deps=(b_score,))
     mbarrier.arrive(w_k.index(SLOTS + step % SLOTS), count=1)
     if MASK == "range":
@@ -110,10 +105,10 @@ def _step(s_q, s_k, s_v, w_k, w_v, w_turn, b_share, b_sum, b_top, b_mass, step, 
 
 
 @gluon.jit
-def consumer(d_out, s_q, s_k, s_v, w_q, w_k, w_v, w_turn, p_walk, p_lengths, p_columns, by_column, scale,
+def consumer(d_out, s_q, s_k, s_v, w_q, w_k, w_v, p_walk, p_lengths, p_columns, by_column, scale,
              ranges, columns, parts, tiles, items, HALF: gl.constexpr, HEADS: gl.constexpr,
              KV_HEADS: gl.constexpr, CHOOSERS: gl.constexpr, CHOOSING_ROWS: gl.constexpr, KEYS: gl.constexpr,
-             SLOTS: gl.constexpr, TURNS: gl.constexpr, SINGLE: gl.constexpr):  # fmt: skip
+             SLOTS: gl.constexpr, SINGLE: gl.constexpr):  # fmt: skip
     """Half of the rows of each query tile."""
     ROWS: gl.constexpr = s_q.shape[3]
     D: gl.constexpr = s_q.shape[4]
@@ -139,9 +134,7 @@ def consumer(d_out, s_q, s_k, s_v, w_q, w_k, w_v, w_turn, p_walk, p_lengths, p_c
             key = gl.where(rests > 0, gl.load(p_rest), gl.load(p_mine + 4))
             stop = gl.where(rests > 0, gl.load(p_rest + 1), key + KEYS)
             full -= gl.where(rests > 0, 0, 1)
-            b_score = _scores(s_mine, s_k, w_k, w_turn, step, HALF, SLOTS, KEYS, TURNS, score)
-            if TURNS:
-                mbarrier.arrive(w_turn.index(1 - HALF), count=1)
+            b_score = _scores(s_mine, s_k, w_k, step, SLOTS, KEYS, score)
             b_score = warpgroup_mma_wait(0, deps=(b_score,))
             mbarrier.arrive(w_k.index(SLOTS + step % SLOTS), count=1)
             b_score = _masked(b_score, o_row, key, stop, KEYS, score)
@@ -153,23 +146,23 @@ def consumer(d_out, s_q, s_k, s_v, w_q, w_k, w_v, w_turn, p_walk, p_lengths, p_c
             for _ in range(rests):
                 for begin in range(key, stop, KEYS):
                     b_share, b_sum, b_top, b_mass = _step(
-                        s_mine, s_k, s_v, w_k, w_v, w_turn, b_share, b_sum, b_top, b_mass, step, scale, o_row,
-                        p_list, begin, stop, HALF, "range", SLOTS, KEYS, TURNS, score, operand,
+                        s_mine, s_k, s_v, w_k, w_v, b_share, b_sum, b_top, b_mass, step, scale, o_row,
+                        p_list, begin, stop, "range", SLOTS, KEYS, score, operand,
                     )  # fmt: skip
                     step += 1
                 p_rest += 2
                 key, stop = gl.load(p_rest), gl.load(p_rest + 1)
             for _ in range(full):
                 b_share, b_sum, b_top, b_mass = _step(
-                    s_mine, s_k, s_v, w_k, w_v, w_turn, b_share, b_sum, b_top, b_mass, step, scale, o_row,
-                    p_list, 0, 0, HALF, "none", SLOTS, KEYS, TURNS, score, operand,
+                    s_mine, s_k, s_v, w_k, w_v, b_share, b_sum, b_top, b_mass, step, scale, o_row,
+                    p_list, 0, 0, "none", SLOTS, KEYS, score, operand,
                 )  # fmt: skip
                 step += 1
             if SINGLE:
                 for begin in range(0, single, KEYS):
                     b_share, b_sum, b_top, b_mass = _step(
-                        s_mine, s_k, s_v, w_k, w_v, w_turn, b_share, b_sum, b_top, b_mass, step, scale, o_row,
-                        p_list, begin, columns, HALF, "columns", SLOTS, KEYS, TURNS, score, operand,
+                        s_mine, s_k, s_v, w_k, w_v, b_share, b_sum, b_top, b_mass, step, scale, o_row,
+                        p_list, begin, columns, "columns", SLOTS, KEYS, score, operand,
                     )  # fmt: skip
                     step += 1
             b_sum = _values(b_share, b_sum, s_v, w_v, step - 1, SLOTS)
