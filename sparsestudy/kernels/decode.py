@@ -36,13 +36,13 @@ def _add_tile(b_q, p_k, p_v, o_k, o_v, m_t, o_d, b_acc, b_most, b_sum, scale, di
     m_v = m_t[:, None] if EVEN else m_t[:, None] & (o_d < dim)[None, :]
     b_v = tl.load(p_v + o_v[:, None] + o_d[None, :], mask=m_v, other=0.0)
     # (queries, keys), in powers of two
-    b_s = tl.dot(b_q, b_k, input_precision="ieee") * scale
+    b_s = tl.dot(b_q, b_k, input_precision="tf32x3") * scale
     b_s = tl.where(m_t[None, :], b_s, float("-inf"))
     b_new = tl.maximum(b_most, tl.max(b_s, 1))
     b_p = tl.exp2(b_s - b_new[:, None])
     b_shrink = tl.exp2(b_most - b_new)
     b_sum = b_sum * b_shrink + tl.sum(b_p, 1)
-    b_acc = tl.dot(b_p.to(b_v.dtype), b_v, b_acc * b_shrink[:, None], input_precision="ieee")
+    b_acc = tl.dot(b_p.to(b_v.dtype), b_v, b_acc * b_shrink[:, None], input_precision="tf32x3")
     return b_acc, b_new, b_sum
 
 
