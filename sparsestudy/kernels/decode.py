@@ -21,6 +21,8 @@ from sparsestudy.selection import RowSelection, Selection
 WAVES = 2
 # Keys a program gets at least: below, its part costs more to add than to compute.
 LEAST = 64
+# Bytes of keys in a tile: with three in flight, three programs fit into a Hopper multiprocessor's shared memory.
+KEY_BYTES = 1 << 14
 # What stands for the number of multiprocessors without a GPU (the interpreter).
 ELSEWHERE = 8
 # Parts added at a time: 32 x 128 fp32 numbers are 32 registers a thread.
@@ -189,7 +191,7 @@ def split_attention(
     choosers = count.shape[1]
     q, k, v, new_k, new_v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v, *(new or (k, v))))
     starts, ends = ranges if ranges is not None else (count, count)
-    block_n = 64 if dim * q.element_size() <= 256 else 32
+    block_n = max(16, min(64, KEY_BYTES // triton.next_power_of_2(dim * q.element_size())))
     wanted = triton.cdiv(WAVES * processors(q.device), batch * choosers)
     splits = max(1, min(wanted, triton.cdiv(most, LEAST)))
     group = heads // choosers
