@@ -11,7 +11,9 @@ import re
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -106,10 +108,43 @@ def decode_calls() -> list[tuple[str, Any]]:
     return calls
 
 
+def scores_calls() -> list[tuple[str, Any]]:
+    """Every way to call the launchers of estimates."""
+    from sparsestudy.kernels import pooled, scores, top
+
+    calls = []
+    for dtype, heads, kv, dim in (
+        (torch.bfloat16, 28, 4, 128),
+        (torch.bfloat16, 9, 3, 80),
+        (torch.bfloat16, 8, 4, 256),
+        (torch.float32, 28, 4, 128),
+    ):
+        q = torch.empty(1, heads, 4096, dim, dtype=dtype)
+        k = torch.empty(1, kv, 4096, dim, dtype=dtype)
+        lengths = torch.full((1,), 4096)
+        around = SimpleNamespace(lengths=lengths, scaling=0.1)
+        label = f"{dtype} {heads}/{kv} {dim}"
+
+        def sums(q=q, k=k, around=around):
+            scores.window_sums(q, k, around, around.lengths, 256)
+
+        def columns(q=q, k=k, lengths=lengths):
+            scores.window_columns(q, k, lengths, lengths, 64, 0.1)
+            scores.window_columns(q, k, lengths, lengths, 64, 0.1, most=True)
+
+        def blocks(q=q, k=k, lengths=lengths, heads=heads):
+            pooled.pooled_selection(q, k, lengths, 128, 5, heads)
+
+        calls += [(f"{f.__name__} {label}", f) for f in (sums, columns, blocks)]
+    for units in (64, 1024, 8192, top.MOST_UNITS):
+        calls.append((f"top {units}", partial(top.top, torch.zeros(3, units), 50)))
+    return calls
+
+
 def main() -> None:
     """Compile for the capability named first the kernels named second."""
     print(json.dumps({"triton": triton.__version__}), file=sys.stderr)
-    compiled(int(sys.argv[1]), {"decode": decode_calls}[sys.argv[2]]())
+    compiled(int(sys.argv[1]), {"decode": decode_calls, "scores": scores_calls}[sys.argv[2]]())
 
 
 if __name__ == "__main__":
