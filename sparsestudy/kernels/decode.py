@@ -206,7 +206,7 @@ def split_attention(
         0 if new is None else new_k.shape[2], starts.shape[-1], group, choosers // k.shape[1], dim,
         LISTED=ranges is not None, UNIT=unit, STEPS=starts.shape[-1].bit_length(), NEW=new is not None,
         EVEN=block_d == dim, BLOCK_M=max(16, triton.next_power_of_2(group)), BLOCK_N=block_n,
-        BLOCK_D=block_d, num_warps=4, num_stages=3,
+        BLOCK_D=block_d, num_warps=8 if q.element_size() > 2 else 4, num_stages=3,
     )  # fmt: skip
     _combine[(heads, batch)](
         parts, stats[0], stats[1], out, splits, group, dim, BLOCK_D=block_d, BLOCK_S=PARTS, num_warps=4

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sparsestudy.cache import RESERVE, PageBounds
 from sparsestudy.kernels.decode import split_attention
-from sparsestudy.kernels.top import best, program
+from sparsestudy.kernels.top import program, put_best
 
 # Pages scored by one program: 32 pages of two bounds of 128 bf16 numbers are 16 KB in flight.
 BLOCK_P = 32
@@ -85,17 +85,13 @@ def _score_pages(
 @triton.jit(do_not_specialize=["pages", "budget"])
 def _choose_pages(
     p_scores, p_lengths, p_starts, p_count, pages, budget, choosers,
-    P: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr,
+    P: tl.constexpr, HELD: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """First tokens of the best pages of one row and chooser and of the current page, and the tokens in all."""
     row = tl.program_id(0)
-    o_p = tl.arange(0, BLOCK)
-    length = tl.load(p_lengths + row // choosers).to(tl.int32)
-    # (pages,)
-    b_score = tl.load(p_scores + row.to(tl.int64) * pages + o_p, mask=o_p < pages, other=float("-inf"))
-    kept, rank, wanted = best(b_score, budget, WIDE)
     p_starts += row * (budget + 1)
-    tl.store(p_starts + rank - 1, o_p * P, mask=kept)
+    wanted = put_best(p_scores + row.to(tl.int64) * pages, p_starts, pages, budget, P, HELD, BLOCK)
+    length = tl.load(p_lengths + row // choosers).to(tl.int32)
     current = (length - 1) // P * P
     tl.store(p_starts + wanted, current)
     tl.store(p_count + row, wanted * P + length - current)

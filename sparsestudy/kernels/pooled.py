@@ -42,16 +42,19 @@ def _score_blocks(
 ):  # fmt: skip
     """Products of mean queries and mean keys; +inf for blocks always kept, -inf for later ones."""
     tile_n, tile_m, head = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
-    o_r, o_d = tile_m * BLOCK + tl.arange(0, BLOCK), tl.arange(0, BLOCK_D)
+    o_r = tile_m * BLOCK + tl.arange(0, BLOCK)
     o_m, o_n = start + o_r, tile_n * BLOCK + tl.arange(0, BLOCK)
     b_s = tl.zeros([BLOCK, BLOCK], tl.float32)
     if tile_n * BLOCK <= start + tile_m * BLOCK + BLOCK - 1:
-        m_q = (o_m < blocks)[:, None] & (o_d < dim)[None, :]
-        # (query blocks, dim) and (dim, key blocks)
-        b_q = tl.load(p_q + (head * blocks + o_m[:, None]) * dim + o_d[None, :], mask=m_q, other=0.0)
-        m_k = (o_d < dim)[:, None] & (o_n < blocks)[None, :]
-        b_k = tl.load(p_k + (head // share * blocks + o_n[None, :]) * dim + o_d[:, None], mask=m_k, other=0.0)
-        b_s = tl.dot(b_q, b_k, input_precision="tf32x3")
+        for d in range(0, dim, BLOCK_D):
+            o_d = d + tl.arange(0, BLOCK_D)
+            m_q = (o_m < blocks)[:, None] & (o_d < dim)[None, :]
+            # (query blocks, dim) and (dim, key blocks)
+            b_q = tl.load(p_q + (head * blocks + o_m[:, None]) * dim + o_d[None, :], mask=m_q, other=0.0)
+            m_k = (o_d < dim)[:, None] & (o_n < blocks)[None, :]
+            o_k = (head // share * blocks + o_n[None, :]) * dim + o_d[:, None]
+            b_k = tl.load(p_k + o_k, mask=m_k, other=0.0)
+            b_s = tl.dot(b_q, b_k, b_s, input_precision="tf32x3")
     back = o_m[:, None] - o_n[None, :]
     b_s = tl.where((o_n < sinks)[None, :] | (back < local), float("inf"), b_s)
     b_s = tl.where(back < 0, float("-inf"), b_s)
@@ -112,7 +115,7 @@ def pooled_selection(
         grid = (triton.cdiv(blocks, BLOCK), triton.cdiv(rows, BLOCK), batch * choosers)
         _score_blocks[grid](
             mean_q, mean_k, scores, blocks, start, rows, share, dim, sinks, local,
-            BLOCK=BLOCK, BLOCK_D=max(16, triton.next_power_of_2(dim)), num_warps=4,
+            BLOCK=BLOCK, BLOCK_D=32, num_warps=4,
         )  # fmt: skip
         best[:, :, start : start + rows] = top(scores, budget)
     return Selection(

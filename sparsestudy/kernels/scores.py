@@ -138,7 +138,7 @@ def _window(
     columns = torch.empty(batch, heads, tokens, dtype=torch.float32, device=q.device)
     parts = torch.zeros(batch, heads, 2 * tiles, tokens if offsets else 0, device=q.device)
     _window_sums[(triton.cdiv(tokens, block_n), heads, batch)](
-        q, k, end, first, rows, columns, parts, *common, MOST=most, OFFSETS=offsets, **blocks, num_warps=4
+        q, k, end, first, rows, columns, parts, *common, MOST=most, OFFSETS=offsets, **blocks, num_warps=8
     )
     return columns, parts.sum(2)
 
