@@ -13,6 +13,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from sparsestudy.eviction import EvictedLayer
 from sparsestudy.selection import RowSelection, Selection
@@ -25,8 +26,9 @@ LEAST = 64
 KEY_BYTES = 1 << 14
 # What stands for the number of multiprocessors without a GPU (the interpreter).
 ELSEWHERE = 8
-# Parts added at a time: 32 x 128 fp32 numbers are 32 registers a thread.
-PARTS = tl.constexpr(32)
+# Parts added at a time: 64 x 128 fp32 numbers are 64 registers a thread.
+PARTS = 64
+WARPS, STAGES = 4, 3
 
 
 @triton.jit
@@ -68,6 +70,7 @@ def _attend(
     p_q, p_k, p_v, p_new_k, p_new_v, p_starts, p_ends, p_first, p_count, p_acc, p_most, p_sum,
     s_q, s_k, s_v, s_new_k, s_new_v, s_list, s_first, s_count, scale, new, ranges, group, share, dim,
     LISTED: tl.constexpr, UNIT: tl.constexpr, STEPS: tl.constexpr, NEW: tl.constexpr, EVEN: tl.constexpr,
+    SIGNAL: tl.constexpr, WAIT: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
     """One part of the keys of one row and KV head (or query head, where heads choose on their own)."""
@@ -78,6 +81,10 @@ def _attend(
     # (queries, dim)
     o_q = row * s_q[0] + (head * group + o_m)[:, None] * s_q[1] + o_d[None, :]
     b_q = tl.load(p_q + o_q, mask=m_q, other=0.0)
+    if SIGNAL:
+        gdc_launch_dependents()
+    if WAIT:
+        gdc_wait()
     first = tl.load(p_first + row * s_first[0] + head * s_first[1]).to(tl.int64)
     count = tl.load(p_count + row * s_count[0] + head * s_count[1]).to(tl.int32)
     total = count + new
@@ -120,13 +127,16 @@ def _attend(
 
 @triton.jit(do_not_specialize=["splits"])
 def _combine(
-    p_acc, p_most, p_sum, p_out, splits, group, dim, BLOCK_D: tl.constexpr, BLOCK_S: tl.constexpr
-):
+    p_acc, p_most, p_sum, p_out, splits, group, dim,
+    WAIT: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_S: tl.constexpr,
+):  # fmt: skip
     """Add the parts of one row and query head."""
     head, row = tl.program_id(0), tl.program_id(1).to(tl.int64)
     heads = tl.num_programs(0)
     o_s, o_d = tl.arange(0, BLOCK_S), tl.arange(0, BLOCK_D)
     o_head = (row * (heads // group) + head // group) * splits * group + head % group
+    if WAIT:
+        gdc_wait()
     most = -1e30
     total = 0.0
     b_out = tl.zeros([BLOCK_D], tl.float32)
@@ -157,6 +167,12 @@ def processors(device: torch.device) -> int:
     return int(torch.cuda.get_device_properties(device).multi_processor_count)
 
 
+@cache
+def overlaps(device: torch.device) -> bool:
+    """Whether a kernel may start while the one before it ends, and wait inside for what that has to store."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 9
+
+
 def split_attention(
     q: Tensor,
     k: Tensor,
@@ -168,6 +184,7 @@ def split_attention(
     ranges: tuple[Tensor, Tensor] | None = None,
     unit: int = 0,
     new: tuple[Tensor, Tensor] | None = None,
+    follows: bool = False,
 ) -> Tensor:
     """One query a row over `count` keys of a cache, and over new ones: what the launchers below share.
 
@@ -183,6 +200,7 @@ def split_attention(
             choosers, ranges)``; None where the keys stand together.
         unit: width of every range but the last; 0 where they differ.
         new: keys and values ``(batch, kv heads, new, dim)`` that follow.
+        follows: whether the kernel before is one that lets this start early (:func:`overlaps`).
 
     Returns:
         ``(batch, heads, 1, dim)`` in the dtype of `q`.
@@ -192,9 +210,9 @@ def split_attention(
     q, k, v, new_k, new_v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v, *(new or (k, v))))
     starts, ends = ranges if ranges is not None else (count, count)
     block_n = max(16, min(64, KEY_BYTES // triton.next_power_of_2(dim * q.element_size())))
-    wanted = triton.cdiv(WAVES * processors(q.device), batch * choosers)
+    wanted = WAVES * processors(q.device) // (batch * choosers)
     splits = max(1, min(wanted, triton.cdiv(most, LEAST)))
-    group = heads // choosers
+    group, early = heads // choosers, overlaps(q.device)
     block_d = max(16, triton.next_power_of_2(dim))
     parts = q.new_empty(batch, choosers, splits, group, dim, dtype=torch.float32)
     stats = q.new_empty(2, batch, choosers, splits, group, dtype=torch.float32)
@@ -205,12 +223,15 @@ def split_attention(
         _spread(starts), first.stride(), count.stride(), scaling * 1.4426950408889634,
         0 if new is None else new_k.shape[2], starts.shape[-1], group, choosers // k.shape[1], dim,
         LISTED=ranges is not None, UNIT=unit, STEPS=starts.shape[-1].bit_length(), NEW=new is not None,
-        EVEN=block_d == dim, BLOCK_M=max(16, triton.next_power_of_2(group)), BLOCK_N=block_n,
-        BLOCK_D=block_d, num_warps=8 if q.element_size() > 2 else 4, num_stages=3,
+        EVEN=block_d == dim, SIGNAL=early, WAIT=early and follows,
+        BLOCK_M=max(16, triton.next_power_of_2(group)), BLOCK_N=block_n, BLOCK_D=block_d,
+        num_warps=2 * WARPS if q.element_size() > 2 else WARPS, num_stages=STAGES,
+        launch_pdl=early and follows,
     )  # fmt: skip
     _combine[(heads, batch)](
-        parts, stats[0], stats[1], out, splits, group, dim, BLOCK_D=block_d, BLOCK_S=PARTS, num_warps=4
-    )
+        parts, stats[0], stats[1], out, splits, group, dim, WAIT=early, BLOCK_D=block_d,
+        BLOCK_S=min(PARTS, triton.next_power_of_2(splits)), num_warps=4, launch_pdl=early,
+    )  # fmt: skip
     return out
 
 

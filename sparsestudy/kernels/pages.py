@@ -6,13 +6,16 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from sparsestudy.cache import RESERVE, PageBounds
-from sparsestudy.kernels.decode import split_attention
+from sparsestudy.kernels.decode import overlaps, processors, split_attention
 from sparsestudy.kernels.top import program, put_best
 
-# Pages scored by one program: 32 pages of two bounds of 128 bf16 numbers are 16 KB in flight.
+# Pages in a tile of scores: 32 pages of two bounds of 128 bf16 numbers are 16 KB.
 BLOCK_P = 32
+# Programs a multiprocessor that score pages, and tiles that each has in flight.
+WAVES, STAGES = 4, 3
 
 
 @triton.jit
@@ -47,49 +50,58 @@ def _bound_pages(
         _bound(p_k, p_low + o_page, p_high + o_page, first, length, page, s_k[2], dim, P, BLOCK_P, BLOCK_D)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["pages"])
 def _score_pages(
     p_q, p_k, p_low, p_high, p_lengths, p_offsets, p_scores, s_q, s_k, s_bounds, pages, group, share, dim,
-    P: tl.constexpr, KEYS: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_D: tl.constexpr,
+    P: tl.constexpr, KEYS: tl.constexpr, SIGNAL: tl.constexpr, EVEN: tl.constexpr, STAGES: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """Upper bounds on the scores of some complete pages, summed over a group of query heads."""
-    block, head, row = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
+    """Upper bounds on the scores of a part of the pages, summed over a group of query heads."""
+    part, head, row = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
+    if SIGNAL:
+        gdc_launch_dependents()
     kv = (head // share).to(tl.int64)
-    o_m, o_d, o_p = tl.arange(0, BLOCK_M), tl.arange(0, BLOCK_D), block * BLOCK_P + tl.arange(0, BLOCK_P)
-    length = tl.load(p_lengths + row)
+    o_m, o_d = tl.arange(0, BLOCK_M), tl.arange(0, BLOCK_D)
+    length = tl.load(p_lengths + row).to(tl.int32)
     current = (length - 1) // P
     p_low += row * s_bounds[0] + kv * s_bounds[1]
     p_high += row * s_bounds[0] + kv * s_bounds[1]
-    if KEYS > 0 and block == 0:
+    if KEYS > 0 and part == 0:
         # The bounds of the page that the new token falls into; nobody scores it in this step.
         first = tl.load(p_offsets + row).to(tl.int64)
-        o_page = current * s_bounds[2]
+        o_page = current.to(tl.int64) * s_bounds[2]
         p_k += row * s_k[0] + kv * s_k[1]
         _bound(p_k, p_low + o_page, p_high + o_page, first, length, current, s_k[2], dim, P, KEYS, BLOCK_D)
-    m_p = o_p < current
-    m_b = m_p[:, None] & (o_d < dim)[None, :]
-    o_b = o_p.to(tl.int64)[:, None] * s_bounds[2] + o_d[None, :]
-    # (pages, dim)
-    b_low = tl.load(p_low + o_b, mask=m_b, other=0.0).to(tl.float32)
-    b_high = tl.load(p_high + o_b, mask=m_b, other=0.0).to(tl.float32)
     # (heads, dim): the bounds are linear in the positive and in the negative parts, so heads add up first.
     m_q = (o_m < group)[:, None] & (o_d < dim)[None, :]
     o_q = row * s_q[0] + (head * group + o_m)[:, None] * s_q[1] + o_d[None, :]
     b_q = tl.load(p_q + o_q, mask=m_q, other=0.0).to(tl.float32)
     b_up, b_down = tl.sum(tl.maximum(b_q, 0.0), 0), tl.sum(tl.minimum(b_q, 0.0), 0)
-    b_score = tl.sum(b_high * b_up[None, :] + b_low * b_down[None, :], 1)
-    o_score = (row * tl.num_programs(1) + head) * pages + o_p
-    tl.store(p_scores + o_score, tl.where(m_p, b_score, float("-inf")), mask=o_p < pages)
+    p_scores += (row * tl.num_programs(1) + head) * pages
+    step = tl.cdiv(tl.cdiv(pages, tl.num_programs(0)), BLOCK_P) * BLOCK_P
+    for p in tl.range(part * step, tl.minimum(part * step + step, pages), BLOCK_P, num_stages=STAGES):
+        o_p = p + tl.arange(0, BLOCK_P)
+        m_p = o_p < current
+        m_b = m_p[:, None] if EVEN else m_p[:, None] & (o_d < dim)[None, :]
+        o_b = o_p.to(tl.int64)[:, None] * s_bounds[2] + o_d[None, :]
+        # (pages, dim)
+        b_low = tl.load(p_low + o_b, mask=m_b, other=0.0).to(tl.float32)
+        b_high = tl.load(p_high + o_b, mask=m_b, other=0.0).to(tl.float32)
+        b_score = tl.sum(b_high * b_up[None, :] + b_low * b_down[None, :], 1)
+        tl.store(p_scores + o_p, tl.where(m_p, b_score, float("-inf")), mask=o_p < pages)
 
 
 @triton.jit(do_not_specialize=["pages", "budget"])
 def _choose_pages(
     p_scores, p_lengths, p_starts, p_count, pages, budget, choosers,
-    P: tl.constexpr, HELD: tl.constexpr, BLOCK: tl.constexpr,
+    P: tl.constexpr, EARLY: tl.constexpr, HELD: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """First tokens of the best pages of one row and chooser and of the current page, and the tokens in all."""
     row = tl.program_id(0)
     p_starts += row * (budget + 1)
+    if EARLY:
+        gdc_launch_dependents()
+        gdc_wait()
     wanted = put_best(p_scores + row.to(tl.int64) * pages, p_starts, pages, budget, P, HELD, BLOCK)
     length = tl.load(p_lengths + row // choosers).to(tl.int32)
     current = (length - 1) // P * P
@@ -149,12 +161,14 @@ def page_scores(
     keys, offsets = fresh or (low, lengths)
     scores = torch.empty(batch, choosers, pages, dtype=torch.float32, device=q.device)
     group = heads // choosers
-    _score_pages[(triton.cdiv(pages, BLOCK_P), choosers, batch)](
+    parts = WAVES * processors(q.device) // (batch * choosers)
+    block_d = triton.next_power_of_2(dim)
+    _score_pages[(max(1, min(parts, triton.cdiv(pages, BLOCK_P))), choosers, batch)](
         q, keys, low, high, lengths, offsets, scores, q.stride()[:2], keys.stride()[:3], low.stride()[:3],
         pages, group, choosers // kv_heads, dim, P=page_size,
         KEYS=0 if fresh is None else triton.next_power_of_2(page_size),
-        BLOCK_M=triton.next_power_of_2(group), BLOCK_P=BLOCK_P, BLOCK_D=triton.next_power_of_2(dim),
-        num_warps=4,
+        SIGNAL=overlaps(q.device), EVEN=block_d == dim, STAGES=STAGES,
+        BLOCK_M=triton.next_power_of_2(group), BLOCK_P=BLOCK_P, BLOCK_D=block_d, num_warps=4,
     )  # fmt: skip
     return scores
 
@@ -198,9 +212,11 @@ def paged_decode(
     budget = min(budget, pages)
     starts = torch.empty(batch, choosers, budget + 1, dtype=torch.int32, device=q.device)
     count = torch.empty(batch, choosers, dtype=torch.int32, device=q.device)
+    early = overlaps(q.device)
     _choose_pages[(batch * choosers,)](
-        scores, lengths, starts, count, pages, budget, choosers, P=page_size, **program(pages)
-    )
+        scores, lengths, starts, count, pages, budget, choosers, P=page_size, EARLY=early, launch_pdl=early,
+        **program(pages),
+    )  # fmt: skip
     first = offsets[:, None].expand(-1, choosers)
     most = (budget + 1) * page_size
-    return split_attention(q, k, v, first, count, most, scaling, (starts, starts), page_size)
+    return split_attention(q, k, v, first, count, most, scaling, (starts, starts), page_size, follows=True)
