@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparsestudy import dataset as ds
+from sparsestudy.backends import backend
 from sparsestudy.labels import method_labels, model_labels
 from sparsestudy.schema import FINISH, STATUS
 from sparsestudy.seeds import short_hash
@@ -42,8 +43,9 @@ def collect(work: Work, records: list[list[dict[str, Any]]], model: Any) -> xr.D
                 data["lowest_density"].values[cell] = plan.lowest_density
             if plan.setting is not None:
                 _fill_cell(data, cell, [batch[plan.setting.key] for batch in records[t]])
-    for m, _ in enumerate(work.shard.run.methods):
-        data["backend"].values[0, m, 0] = "torch"
+    run = work.shard.run
+    for m, spec in enumerate(run.methods):
+        data["backend"].values[0, m, 0] = backend(run.backend, model, spec.build()).name
     data["dtype"].values[0, 0] = str(model.dtype).removeprefix("torch.")
     data["device"].values[0, 0] = device_name(model)
     return data

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from sparsestudy import dataset as ds
+from sparsestudy.backends import backend
 from sparsestudy.calibration import Calibration
 from sparsestudy.collect import device_name
 from sparsestudy.fidelity_schema import FIDELITY
@@ -129,7 +130,8 @@ def capture(shard: ShardOf[FidelityParameters], model: Any, tokenizer: Any) -> x
         data["text_id"].values[0, 0, i] = short_hash(json.dumps(text.ids))
     data["dtype"].values[:] = str(model.dtype).removeprefix("torch.")
     data["device"].values[:] = device_name(model)
-    data["backend"].values[:] = "torch"
+    for m, spec in enumerate(run.methods):
+        data["backend"].values[0, m] = backend(run.backend, model, spec.build()).name
     return data
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparsestudy import dataset as ds
+from sparsestudy.backends import backend
 from sparsestudy.calibration import Calibration
 from sparsestudy.collect import device_name
 from sparsestudy.errors import StudyError
@@ -149,7 +150,9 @@ def _describe(data: xr.Dataset, scene: Scene, coded: Encoded, prompt_id: str) ->
     }
     for name, value in known.items():
         data[name].values[0, 0] = value
-    data["backend"].values[:] = "torch"
+    run = scene.shard.run
+    for m, spec in enumerate(run.methods):
+        data["backend"].values[0, m] = backend(run.backend, scene.model, spec.build()).name
     for e, (start, stop) in enumerate(coded.evidence):
         data["evidence_start"].values[0, 0, e] = start
         data["evidence_stop"].values[0, 0, e] = stop

@@ -81,9 +81,7 @@ def test_a_whole_cache_is_attended_and_its_padding_never_read(
     for lengths in ([1], [100, 1, 70]):
         q, k, v, around = step(lengths, heads, kv_heads, dim, dtype)
         selection = whole(around, k.shape[2])
-        want = attention.selected_decode(
-            q.float(), k.float(), v.float(), selection, around.offsets, SCALING
-        )
+        want = attention.selected_decode(q.float(), k.float(), v.float(), selection, around.offsets, SCALING)
         bad_k, bad_v = (spoilt(x, selection, around.offsets) for x in (k, v))
         with poisoned():
             out = decode.whole_decode(q, bad_k, bad_v, around.lengths, around.offsets, SCALING)
@@ -137,9 +135,7 @@ def test_a_paged_step_is_the_choice_of_pages_and_their_attention(dtype: torch.dt
         q, k, v, around = step(lengths, 4, 2, 24, dtype)
         method = METHODS["quest"](page_size=page, token_budget=page * budget, scope=scope)
         selection = method.decode(q, k, around)
-        want = attention.selected_decode(
-            q.float(), k.float(), v.float(), selection, around.offsets, SCALING
-        )
+        want = attention.selected_decode(q.float(), k.float(), v.float(), selection, around.offsets, SCALING)
         # The bounds are those before the new token; the step brings them up to date.
         bounds = cache.updated_page_bounds(k[:, :, :-1], around.offsets, page, None)
         choosers = selection.heads

@@ -1,1 +1,1 @@
-"""Attention and its estimation on a GPU, in Triton, forward only; needs triton, which only this folder imports."""
+"""Attention and its estimation on a GPU, in Triton, forward only; only this folder imports triton."""

@@ -22,7 +22,8 @@ from sparsestudy.selection import RowSelection, Selection
 WAVES = 2
 # Keys a program gets at least: below, its part costs more to add than to compute.
 LEAST = 64
-# Bytes of keys in a tile: with three in flight, three programs fit into a Hopper multiprocessor's shared memory.
+# Bytes of keys in a tile: with three in flight, three programs fit into the shared memory of a Hopper
+# multiprocessor.
 KEY_BYTES = 1 << 14
 # What stands for the number of multiprocessors without a GPU (the interpreter).
 ELSEWHERE = 8
@@ -209,7 +210,7 @@ def split_attention(
     choosers = count.shape[1]
     q, k, v, new_k, new_v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v, *(new or (k, v))))
     starts, ends = ranges if ranges is not None else (count, count)
-    block_n = max(16, min(64, KEY_BYTES // triton.next_power_of_2(dim * q.element_size())))
+    block_n = max(16, min(128, KEY_BYTES // triton.next_power_of_2(dim * q.element_size())))
     wanted = WAVES * processors(q.device) // (batch * choosers)
     splits = max(1, min(wanted, triton.cdiv(most, LEAST)))
     group, early = heads // choosers, overlaps(q.device)
@@ -270,7 +271,7 @@ def selected_decode(
 
 
 def _as_ranges(selection: Selection | RowSelection, slots: int) -> tuple[Tensor, Tensor]:
-    """First tokens and widths of a step's ranges, int32 ``(batch, heads, ranges)``, nothing after its query."""
+    """First tokens and widths of a step's ranges, int32 ``(batch, heads, ranges)``, none after its query."""
     batch = len(selection.lengths)
     if isinstance(selection, RowSelection):
         widths = selection.mask(slice(0, 1), slots)[:, :, 0].int()

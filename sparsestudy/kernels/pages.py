@@ -96,7 +96,7 @@ def _choose_pages(
     p_scores, p_lengths, p_starts, p_count, pages, budget, choosers,
     P: tl.constexpr, EARLY: tl.constexpr, HELD: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """First tokens of the best pages of one row and chooser and of the current page, and the tokens in all."""
+    """First tokens of the best pages of one row and chooser, and of the current page, and how many tokens."""
     row = tl.program_id(0)
     p_starts += row * (budget + 1)
     if EARLY:

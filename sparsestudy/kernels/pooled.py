@@ -27,7 +27,7 @@ def _pool(
     length = tl.minimum(tl.load(p_lengths + row), tokens)
     m_x = (o_t < length)[:, None] & (o_d < dim)[None, :]
     b_sum = tl.zeros([BLOCK_D], tl.float32)
-    for g in range(0, group):
+    for g in range(group):
         # (tokens, dim)
         o_x = row * s_x[0] + (head * group + g) * s_x[1] + o_t.to(tl.int64)[:, None] * s_x[2] + o_d[None, :]
         b_sum += tl.sum(tl.load(p_x + o_x, mask=m_x, other=0.0).to(tl.float32), 0)
@@ -86,7 +86,14 @@ def pooled(x: Tensor, lengths: Tensor, size: int, heads: int) -> Tensor:
 
 
 def pooled_selection(
-    q: Tensor, k: Tensor, lengths: Tensor, size: int, budget: int, choosers: int, sinks: int = 1, local: int = 2
+    q: Tensor,
+    k: Tensor,
+    lengths: Tensor,
+    size: int,
+    budget: int,
+    choosers: int,
+    sinks: int = 1,
+    local: int = 2,
 ) -> Selection:
     """For each block of queries, the earlier blocks of keys with the best products of means.
 

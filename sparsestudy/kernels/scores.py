@@ -86,7 +86,7 @@ def _window_sums(
     p_k += row * s_k[0] + (head // group) * s_k[1]
     tiles = tl.cdiv(size, BLOCK_M)
     b_columns = tl.zeros([BLOCK_N], tl.float32)
-    for i in range(0, tiles):
+    for i in range(tiles):
         o_w = i * BLOCK_M + o_m
         position = end - size + o_w
         o_i = tl.where(o_w < size, position - first, -1)
@@ -101,8 +101,8 @@ def _window_sums(
         else:
             b_columns += tl.sum(b_p, 0)
         if OFFSETS:
-            # Row m moves right by what the last row of the tile is later, so that a diagonal becomes a column,
-            # in two halves. Each half of each tile has its own places: no two programs add to one number.
+            # Row m moves right by what the last row of the tile is later: a diagonal becomes a column, in two
+            # halves. Each half of each tile has its own places: no two programs add to one number.
             latest = end - size + i * BLOCK_M + BLOCK_M - 1 - tile * BLOCK_N
             p_part = p_offsets + (((row * heads + head) * tiles + i) * 2).to(tl.int64) * tokens
             for half in tl.static_range(2):
@@ -131,8 +131,8 @@ def _window(
     wanted = triton.cdiv(4 * processors(q.device), batch * heads * tiles)
     splits = max(1, min(wanted, triton.cdiv(tokens, block_n)))
     stats = torch.empty(batch, heads, splits, size, dtype=torch.float32, device=q.device)
-    common = (q.stride()[:3], k.stride()[:3], tokens, size, last, scaling * 1.4426950408889634)
-    common = (*common, heads // k.shape[1], dim)
+    scale, group = scaling * 1.4426950408889634, heads // k.shape[1]
+    common = (q.stride()[:3], k.stride()[:3], tokens, size, last, scale, group, dim)
     _window_rows[(splits, heads * tiles, batch)](q, k, end, first, stats, *common, **blocks, num_warps=4)
     rows = torch.logsumexp(stats * 0.6931471805599453, 2) * 1.4426950408889634
     columns = torch.empty(batch, heads, tokens, dtype=torch.float32, device=q.device)

@@ -94,7 +94,7 @@ def _least(p_scores, units, budget, HELD: tl.constexpr, BLOCK: tl.constexpr):
 
 @triton.jit
 def _put(b_key, o_u, least, room, placed, p_out, step):
-    """Store the kept ones of some units; gives how many are stored by now, and the room for level ones left."""
+    """Store the kept ones of some units; gives how many are stored by now, and the room that is left."""
     m_above, m_level = b_key > least, b_key == least
     # One running sum counts both: those level with the least one in the upper half of the number.
     b_one = m_above.to(tl.int32) + (m_level.to(tl.int32) << 16)
