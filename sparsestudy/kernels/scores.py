@@ -18,8 +18,8 @@ from sparsestudy.kernels.decode import processors
 if TYPE_CHECKING:
     from sparsestudy.methods.base import Context
 
-# Keys in a tile of the window's attention.
-BLOCK_N = 128
+# Keys in a tile of the window's attention; summing along diagonals takes registers of its own.
+ROWS_N, SUMS_N = 128, 64
 
 
 @triton.jit
@@ -123,23 +123,27 @@ def _window(
     tokens = k.shape[2]
     size = min(size, tokens)
     q, k = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k))
-    block_m = max(16, min(64, triton.next_power_of_2(size)))
+    # At most SUMS_N, so that two halves of a tile hold all its diagonals.
+    block_m = max(16, min(SUMS_N, triton.next_power_of_2(size)))
     block_d = max(16, triton.next_power_of_2(dim))
-    block_n = BLOCK_N if block_d * q.element_size() <= 256 else BLOCK_N // 2
     tiles = triton.cdiv(size, block_m)
-    blocks = {"EVEN": block_d == dim, "BLOCK_M": block_m, "BLOCK_N": block_n, "BLOCK_D": block_d}
+    block_n = ROWS_N if block_d * q.element_size() <= 256 else ROWS_N // 2
+    blocks = {"EVEN": block_d == dim, "BLOCK_M": block_m, "BLOCK_D": block_d}
     wanted = triton.cdiv(4 * processors(q.device), batch * heads * tiles)
     splits = max(1, min(wanted, triton.cdiv(tokens, block_n)))
     stats = torch.empty(batch, heads, splits, size, dtype=torch.float32, device=q.device)
     scale, group = scaling * 1.4426950408889634, heads // k.shape[1]
     common = (q.stride()[:3], k.stride()[:3], tokens, size, last, scale, group, dim)
-    _window_rows[(splits, heads * tiles, batch)](q, k, end, first, stats, *common, **blocks, num_warps=4)
+    _window_rows[(splits, heads * tiles, batch)](
+        q, k, end, first, stats, *common, BLOCK_N=block_n, **blocks, num_warps=4
+    )
     rows = torch.logsumexp(stats * 0.6931471805599453, 2) * 1.4426950408889634
     columns = torch.empty(batch, heads, tokens, dtype=torch.float32, device=q.device)
     parts = torch.zeros(batch, heads, 2 * tiles, tokens if offsets else 0, device=q.device)
-    _window_sums[(triton.cdiv(tokens, block_n), heads, batch)](
-        q, k, end, first, rows, columns, parts, *common, MOST=most, OFFSETS=offsets, **blocks, num_warps=8
-    )
+    _window_sums[(triton.cdiv(tokens, SUMS_N), heads, batch)](
+        q, k, end, first, rows, columns, parts, *common, MOST=most, OFFSETS=offsets,
+        BLOCK_N=SUMS_N, **blocks, num_warps=8,
+    )  # fmt: skip
     return columns, parts.sum(2)
 
 
