@@ -68,9 +68,9 @@ def compiled(capability: int, calls: list[tuple[str, Any]]) -> None:
         return kernel
 
     JITFunction.run = build
-    from sparsestudy.kernels import decode, pages
+    from sparsestudy.kernels import pages, split
 
-    decode.overlaps = pages.overlaps = lambda device: capability >= 90
+    split.overlaps = pages.overlaps = lambda device: capability >= 90
     for label, call in calls:  # noqa: B007  # `build` reads it
         call()
 
@@ -78,7 +78,7 @@ def compiled(capability: int, calls: list[tuple[str, Any]]) -> None:
 def decode_calls() -> list[tuple[str, Any]]:
     """Every way to call the launchers of one-token steps, with the shapes of real models."""
     from sparsestudy.cache import PageBounds
-    from sparsestudy.kernels import decode, pages
+    from sparsestudy.kernels import decode, pages, split
 
     calls = []
     shapes = [(28, 4, 128), (32, 8, 64), (8, 4, 256), (9, 3, 80)]
@@ -96,10 +96,10 @@ def decode_calls() -> list[tuple[str, Any]]:
                 decode.whole_decode(q, k, k, lengths, lengths, 0.1)
 
             def listed(q=q, k=k, count=count, lists=lists):
-                decode.split_attention(q, k, k, count, count, 4096, 0.1, (lists, lists))
+                split.split_attention(q, k, k, count, count, 4096, 0.1, (lists, lists))
 
             def evicted(q=q, k=k, count=count):
-                decode.split_attention(q, k, k, count, count, 4096, 0.1, new=(k[:, :, :7], k[:, :, :7]))
+                split.split_attention(q, k, k, count, count, 4096, 0.1, new=(k[:, :, :7], k[:, :, :7]))
 
             def paged(q=q, k=k, held=held, lengths=lengths, kv=kv):
                 pages.paged_decode(q, k, k, held, lengths, lengths, 409, 16, kv, 0.1)

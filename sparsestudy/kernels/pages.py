@@ -9,7 +9,7 @@ from torch import Tensor
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from sparsestudy.cache import RESERVE, PageBounds
-from sparsestudy.kernels.decode import overlaps, processors, split_attention
+from sparsestudy.kernels.split import overlaps, processors, split_attention
 from sparsestudy.kernels.top import program, put_best
 
 # Pages in a tile of scores: 32 pages of two bounds of 128 bf16 numbers are 16 KB.

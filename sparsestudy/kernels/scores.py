@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from sparsestudy.kernels.decode import processors
+from sparsestudy.kernels.split import processors
 
 if TYPE_CHECKING:
     from sparsestudy.methods.base import Context
