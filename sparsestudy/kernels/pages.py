@@ -9,6 +9,7 @@ from torch import Tensor
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from sparsestudy.cache import RESERVE, PageBounds
+from sparsestudy.kernels.sizes import cdiv, power
 from sparsestudy.kernels.split import overlaps, processors, split_attention
 from sparsestudy.kernels.top import program, put_best
 
@@ -114,7 +115,7 @@ def updated_page_bounds(
 ) -> PageBounds:
     """As :func:`sparsestudy.cache.updated_page_bounds`, its twin, whose arguments and result it shares."""
     batch, heads, slots, dim = keys.shape
-    pages = triton.cdiv(slots, page_size)
+    pages = cdiv(slots, page_size)
     bounds = known if known is not None else PageBounds(keys[:, :, :0], keys[:, :, :0])
     if bounds.minimum.shape[2] < pages:
         extra = (batch, heads, pages + RESERVE // page_size - bounds.minimum.shape[2], dim)
@@ -125,7 +126,7 @@ def updated_page_bounds(
     keys = keys if keys.stride(-1) == 1 else keys.contiguous()
     _bound_pages[(fresh, heads, batch)](
         keys, low, high, offsets, keys.stride()[:3], low.stride()[:3], bounds.seen, slots, low.shape[2], dim,
-        P=page_size, BLOCK_P=triton.next_power_of_2(page_size), BLOCK_D=triton.next_power_of_2(dim),
+        P=page_size, BLOCK_P=power(page_size), BLOCK_D=power(dim),
         num_warps=1,
     )  # fmt: skip
     bounds.seen = slots
@@ -162,13 +163,13 @@ def page_scores(
     scores = torch.empty(batch, choosers, pages, dtype=torch.float32, device=q.device)
     group = heads // choosers
     parts = WAVES * processors(q.device) // (batch * choosers)
-    block_d = triton.next_power_of_2(dim)
-    _score_pages[(max(1, min(parts, triton.cdiv(pages, BLOCK_P))), choosers, batch)](
+    block_d = power(dim)
+    _score_pages[(max(1, min(parts, cdiv(pages, BLOCK_P))), choosers, batch)](
         q, keys, low, high, lengths, offsets, scores, q.stride()[:2], keys.stride()[:3], low.stride()[:3],
         pages, group, choosers // kv_heads, dim, P=page_size,
-        KEYS=0 if fresh is None else triton.next_power_of_2(page_size),
+        KEYS=0 if fresh is None else power(page_size),
         SIGNAL=overlaps(q.device), EVEN=block_d == dim, STAGES=STAGES,
-        BLOCK_M=triton.next_power_of_2(group), BLOCK_P=BLOCK_P, BLOCK_D=block_d, num_warps=4,
+        BLOCK_M=power(group), BLOCK_P=BLOCK_P, BLOCK_D=block_d, num_warps=4,
     )  # fmt: skip
     return scores
 

@@ -7,6 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from sparsestudy.kernels.sizes import cdiv, power
 from sparsestudy.kernels.top import top
 from sparsestudy.selection import Selection
 
@@ -76,11 +77,11 @@ def pooled(x: Tensor, lengths: Tensor, size: int, heads: int) -> Tensor:
     """
     batch, given, tokens, dim = x.shape
     x = x if x.stride(-1) == 1 else x.contiguous()
-    blocks = triton.cdiv(tokens, size)
+    blocks = cdiv(tokens, size)
     out = torch.empty(batch, heads, blocks, dim, dtype=torch.float32, device=x.device)
     _pool[(blocks, heads, batch)](
         x, lengths, out, x.stride()[:3], blocks, tokens, given // heads, dim,
-        SIZE=size, BLOCK_D=triton.next_power_of_2(dim), num_warps=4,
+        SIZE=size, BLOCK_D=power(dim), num_warps=4,
     )  # fmt: skip
     return out
 
@@ -119,7 +120,7 @@ def pooled_selection(
     for start in range(0, blocks, step):
         rows = min(step, blocks - start)
         scores = torch.empty(batch, choosers, rows, blocks, device=q.device)
-        grid = (triton.cdiv(blocks, BLOCK), triton.cdiv(rows, BLOCK), batch * choosers)
+        grid = (cdiv(blocks, BLOCK), cdiv(rows, BLOCK), batch * choosers)
         _score_blocks[grid](
             mean_q, mean_k, scores, blocks, start, rows, share, dim, sinks, local,
             BLOCK=BLOCK, BLOCK_D=32, num_warps=4,

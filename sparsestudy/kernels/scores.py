@@ -13,6 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from sparsestudy.kernels.sizes import cdiv, power
 from sparsestudy.kernels.split import processors
 
 if TYPE_CHECKING:
@@ -124,13 +125,13 @@ def _window(
     size = min(size, tokens)
     q, k = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k))
     # At most SUMS_N, so that two halves of a tile hold all its diagonals.
-    block_m = max(16, min(SUMS_N, triton.next_power_of_2(size)))
-    block_d = max(16, triton.next_power_of_2(dim))
-    tiles = triton.cdiv(size, block_m)
+    block_m = max(16, min(SUMS_N, power(size)))
+    block_d = max(16, power(dim))
+    tiles = cdiv(size, block_m)
     block_n = ROWS_N if block_d * q.element_size() <= 256 else ROWS_N // 2
     blocks = {"EVEN": block_d == dim, "BLOCK_M": block_m, "BLOCK_D": block_d}
-    wanted = triton.cdiv(4 * processors(q.device), batch * heads * tiles)
-    splits = max(1, min(wanted, triton.cdiv(tokens, block_n)))
+    wanted = cdiv(4 * processors(q.device), batch * heads * tiles)
+    splits = max(1, min(wanted, cdiv(tokens, block_n)))
     stats = torch.empty(batch, heads, splits, size, dtype=torch.float32, device=q.device)
     scale, group = scaling * 1.4426950408889634, heads // k.shape[1]
     common = (q.stride()[:3], k.stride()[:3], tokens, size, last, scale, group, dim)
@@ -140,7 +141,7 @@ def _window(
     rows = torch.logsumexp(stats * 0.6931471805599453, 2) * 1.4426950408889634
     columns = torch.empty(batch, heads, tokens, dtype=torch.float32, device=q.device)
     parts = torch.zeros(batch, heads, 2 * tiles, tokens if offsets else 0, device=q.device)
-    _window_sums[(triton.cdiv(tokens, SUMS_N), heads, batch)](
+    _window_sums[(cdiv(tokens, SUMS_N), heads, batch)](
         q, k, end, first, rows, columns, parts, *common, MOST=most, OFFSETS=offsets,
         BLOCK_N=SUMS_N, **blocks, num_warps=8,
     )  # fmt: skip

@@ -15,6 +15,8 @@ import triton.language as tl
 from torch import Tensor
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
+from sparsestudy.kernels.sizes import cdiv, power
+
 # Programs a multiprocessor: two hide each other's waiting; more only make more parts to add up.
 WAVES = 2
 # Keys a program gets at least: below, its part costs more to add than to compute.
@@ -207,11 +209,11 @@ def split_attention(
     choosers = count.shape[1]
     q, k, v, new_k, new_v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v, *(new or (k, v))))
     starts, ends = ranges if ranges is not None else (count, count)
-    block_n = max(16, min(128, KEY_BYTES // triton.next_power_of_2(dim * q.element_size())))
+    block_n = max(16, min(128, KEY_BYTES // power(dim * q.element_size())))
     wanted = WAVES * processors(q.device) // (batch * choosers)
-    splits = max(1, min(wanted, triton.cdiv(most, LEAST)))
+    splits = max(1, min(wanted, cdiv(most, LEAST)))
     group, early = heads // choosers, overlaps(q.device)
-    block_d = max(16, triton.next_power_of_2(dim))
+    block_d = max(16, power(dim))
     parts = q.new_empty(batch, choosers, splits, group, dim, dtype=torch.float32)
     stats = q.new_empty(2, batch, choosers, splits, group, dtype=torch.float32)
     out = q.new_empty(batch, heads, 1, dim)
@@ -222,13 +224,13 @@ def split_attention(
         0 if new is None else new_k.shape[2], starts.shape[-1], group, choosers // k.shape[1], dim,
         LISTED=ranges is not None, UNIT=unit, STEPS=starts.shape[-1].bit_length(), NEW=new is not None,
         EVEN=block_d == dim, SIGNAL=early, WAIT=early and follows,
-        BLOCK_M=max(16, triton.next_power_of_2(group)), BLOCK_N=block_n, BLOCK_D=block_d,
+        BLOCK_M=max(16, power(group)), BLOCK_N=block_n, BLOCK_D=block_d,
         num_warps=2 * WARPS if q.element_size() > 2 else WARPS, num_stages=STAGES,
         launch_pdl=early and follows,
     )  # fmt: skip
     _combine[(heads, batch)](
         parts, stats[0], stats[1], out, splits, group, dim, WAIT=early, BLOCK_D=block_d,
-        BLOCK_S=min(PARTS, triton.next_power_of_2(splits)), num_warps=4, launch_pdl=early,
+        BLOCK_S=min(PARTS, power(splits)), num_warps=4, launch_pdl=early,
     )  # fmt: skip
     return out
 

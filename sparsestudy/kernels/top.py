@@ -7,6 +7,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from sparsestudy.kernels.sizes import power
+
 # Units that a program holds in registers, 16 a thread of 512; longer rows are read again in every pass.
 HELD_UNITS = 1 << 13
 
@@ -133,7 +135,7 @@ def _top(p_scores, p_out, units, budget, HELD: tl.constexpr, BLOCK: tl.constexpr
 
 def program(units: int) -> dict[str, int | bool]:
     """Block and warps of a program for rows of so many units, and whether one block holds a row."""
-    block = min(max(32, triton.next_power_of_2(units)), HELD_UNITS)
+    block = min(max(32, power(units)), HELD_UNITS)
     return {"BLOCK": block, "HELD": block >= units, "num_warps": max(block // 512, 1)}
 
 
