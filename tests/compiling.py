@@ -139,7 +139,7 @@ def scores_calls() -> list[tuple[str, Any]]:
             pooled.pooled_selection(q, k, lengths, 128, 5, heads)
 
         calls += [(f"{f.__name__} {label}", f) for f in (sums, columns, blocks)]
-    for units in (64, 1024, 8192, 4 * top.HELD_UNITS):
+    for units in (64, 1024, 8192, top.HELD_UNITS, 2 * top.HELD_UNITS):
         calls.append((f"top {units}", partial(top.top, torch.zeros(3, units), 50)))
     return calls
 

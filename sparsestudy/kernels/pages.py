@@ -208,8 +208,10 @@ def paged_decode(
         ``(batch, heads, 1, dim)`` in the dtype of `q`.
     """
     batch = len(q)
+    # Bounds have room for pages that no slot belongs to yet.
+    pages = min(bounds.minimum.shape[2], cdiv(k.shape[2], page_size))
+    bounds = PageBounds(bounds.minimum[:, :, :pages], bounds.maximum[:, :, :pages])
     scores = page_scores(q, bounds, lengths, page_size, choosers, (k, offsets))
-    pages = scores.shape[-1]
     budget = min(budget, pages)
     starts = torch.empty(batch, choosers, budget + 1, dtype=torch.int32, device=q.device)
     count = torch.empty(batch, choosers, dtype=torch.int32, device=q.device)

@@ -9,8 +9,10 @@ from torch import Tensor
 
 from sparsestudy.kernels.sizes import power
 
-# Units that a program holds in registers, 16 a thread of 512; longer rows are read again in every pass.
-HELD_UNITS = 1 << 13
+# Units that a program holds in registers, 32 a thread of 512; longer rows are read again in every pass.
+HELD_UNITS = 1 << 14
+# Units stored at a time: their running sums take twice the registers.
+STORED = tl.constexpr(1 << 12)
 
 
 @triton.jit
@@ -115,8 +117,9 @@ def put_best(p_scores, p_out, units, budget, step, HELD: tl.constexpr, BLOCK: tl
     """Store the places of the best units of a row, rising, each times `step`; gives how many there are."""
     least, room, wanted = _least(p_scores, units, budget, HELD, BLOCK)
     placed = wanted * 0
-    for u in range(0, units, BLOCK):
-        o_u = _ordered(u, BLOCK)
+    CHUNK: tl.constexpr = min(BLOCK, STORED)
+    for u in range(0, units, CHUNK):
+        o_u = _ordered(u, CHUNK)
         b_key = _keys(p_scores, o_u, units)
         placed, room = _put(b_key, o_u, least, room, placed, p_out, step)
     return wanted
@@ -136,7 +139,7 @@ def _top(p_scores, p_out, units, budget, HELD: tl.constexpr, BLOCK: tl.constexpr
 def program(units: int) -> dict[str, int | bool]:
     """Block and warps of a program for rows of so many units, and whether one block holds a row."""
     block = min(max(32, power(units)), HELD_UNITS)
-    return {"BLOCK": block, "HELD": block >= units, "num_warps": max(block // 512, 1)}
+    return {"BLOCK": block, "HELD": block >= units, "num_warps": min(max(block // 512, 1), 16)}
 
 
 def top(scores: Tensor, budget: int) -> Tensor:
