@@ -1,6 +1,6 @@
-"""Triton kernels, forward only. Each launcher has the signature of its twin in plain torch.
+"""Attention and its estimation on a GPU, in Triton, forward only; only this folder imports Triton.
 
-Importing this package loads neither torch nor Triton, which is missing on some platforms; a module of it
+Importing the package loads neither torch nor Triton, which is missing on some platforms; a module of it
 loads both.
 """
 
