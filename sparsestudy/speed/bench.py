@@ -19,6 +19,8 @@ from sparsestudy.speed.clock import Clock
 # cannot be captured. Running out of memory is told apart from these.
 REFUSALS: tuple[type[Exception], ...] = (StudyError, RuntimeError, NotImplementedError)
 REASON_CHARACTERS = 160
+# The torch twins are written for small sizes: at 32k tokens they take minutes.
+MOST_TOKENS_OF_TWINS = 16384
 
 
 def refusals() -> tuple[type[Exception], ...]:
@@ -85,12 +87,14 @@ class Bench:
     Args:
         clock: how they are timed.
         label: what to call it.
+        tokens: length that is timed.
         deadline: on the monotonic clock; cases after it are not run.
         records: by case.
     """
 
     clock: Clock
     label: str
+    tokens: int
     deadline: float
     records: dict[Case, Record] = field(default_factory=dict)
 
@@ -98,6 +102,9 @@ class Bench:
         """Keep what a function finds, seconds and other values, or why it found nothing."""
         if time.monotonic() > self.deadline:
             self.leave_out(case, "the time that the run may take was used up")
+            return
+        if case.code == "torch" and self.tokens > MOST_TOKENS_OF_TWINS:
+            self.leave_out(case, "the kernels do not run here, and plain torch is not timed at such lengths")
             return
         try:
             seconds, values = found()

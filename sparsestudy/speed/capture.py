@@ -41,7 +41,8 @@ def capture(shard: ShardOf[SpeedParameters], device: str, dtype: str) -> xr.Data
     run, shape = shard.run, SHAPES[shard.model]
     like = torch.empty(0, device=device, dtype=getattr(torch, dtype))
     clock = Clock(like.device, run.repeats)
-    bench = Bench(clock, f"{shard.model} at {shard.length}, speed", time.monotonic() + run.seconds)
+    label = f"{shard.model} at {shard.length}, speed"
+    bench = Bench(clock, label, shard.length, time.monotonic() + run.seconds)
     most = ceilings(clock, like.dtype)
     code = own(like.device)
     product, copy = (float(np.median(found)) for found in (most.multiply, most.copy))

@@ -153,7 +153,7 @@ def evicted(given: Inputs, capacity: int, ragged: bool) -> EvictedLayer:
 
 
 def predicted(run: SpeedParameters, shape: Shape, length: int, rate: float) -> float:
-    """Seconds that the part will take: a few steps a case at a third of the rate of copies, and preparation."""
+    """Seconds that the part will take: a few steps a case at a third of the rate of copies."""
     methods = sum(bool(spec.build().phase == "decode") for spec in run.methods)
     cases = 5 + 2 * len(run.sparsities) * methods
     whole = 4.0 * sum(run.batches) * shape.kv_heads * shape.dim * length

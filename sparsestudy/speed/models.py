@@ -1,4 +1,4 @@
-"""Whole models with random weights and true shapes: time of the prefill, of a decode step, and peak memory."""
+"""Whole models with random weights and true shapes: time of prefill and decode step, and peak memory."""
 
 from __future__ import annotations
 
@@ -30,8 +30,6 @@ from sparsestudy.speed.shapes import Shape
 
 # Tokens of the prompt that goes first, so that nothing is compiled while a long one is timed.
 WARM_TOKENS = 2048
-# The torch twins are written for small sizes: at 32k tokens they take minutes.
-MOST_TOKENS_OF_TWINS = 16384
 
 Result = tuple[list[float], dict[str, Any]]
 
@@ -115,7 +113,7 @@ class Bed:
             seconds = [one[0] for one in runs]
             return seconds, runs[-1][1]
 
-        self._try(self._case("prefill", label, sparsity), method_free=sparsity == 0, found=found)
+        self.bench.attempt(self._case("prefill", label, sparsity), found)
 
     def steps(self, plans: list[tuple[str, Method, int]]) -> None:
         """Time the decode steps of methods after one dense prefill."""
@@ -134,7 +132,7 @@ class Bed:
             def found(base: Method = base, sparsity: int = sparsity) -> Result:
                 return self._stepped(begun(), self._at(base, sparsity))
 
-            self._try(self._case("step", label, sparsity), method_free=sparsity == 0, found=found)
+            self.bench.attempt(self._case("step", label, sparsity), found)
             self.bench.free()
 
     def _case(self, stage: str, label: str, sparsity: int) -> Case:
@@ -145,14 +143,6 @@ class Bed:
             code="fastest" if sparsity == 0 else self.code.name,
             sparsity=sparsity,
         )
-
-    def _try(self, case: Case, method_free: bool, found: Callable[[], Result]) -> None:
-        if not method_free and self.code.name == "torch" and len(self.ids) > MOST_TOKENS_OF_TWINS:
-            self.bench.leave_out(
-                case, "there are no kernels here, and plain torch is not timed at such lengths"
-            )
-            return
-        self.bench.attempt(case, found)
 
     def _at(self, base: Method, sparsity: int) -> Method:
         if sparsity == 0:
@@ -257,7 +247,7 @@ class Bed:
 
 
 def predicted(run: SpeedParameters, shape: Shape, length: int, rate: float) -> float:
-    """Seconds that the part will take: dense and sparse prefills at 0.6 of the rate of products, and steps."""
+    """Seconds that the part will take: prefills at 0.6 of the rate of products, and steps."""
     weights = (
         shape.layers
         * shape.hidden

@@ -15,7 +15,7 @@ METHODS = ("block_sparse", "vertical_slash", "quest", "snapkv")
 
 
 class SpeedParameters(RunParameters):
-    """What the notebook ``speed`` is told beside :class:`RunParameters`; models are shapes with random weights."""
+    """What the notebook ``speed`` is told beside :class:`RunParameters`; its models are shapes."""
 
     experiment: ClassVar[str] = "speed"
 
@@ -52,7 +52,7 @@ class SpeedParameters(RunParameters):
     repeats: int = Field(3, ge=3, le=100, description="a whole number of repeats of every case, at least 3")
     steps: int = Field(4, ge=1, le=200, description="a whole number of decode steps in a repeat, 1 to 200")
     seconds: int = Field(
-        60, ge=1, description="a whole number of seconds: what a dataset may take before cases are left out"
+        120, ge=1, description="a whole number of seconds: what a dataset may take before cases are left out"
     )
 
     @model_validator(mode="after")

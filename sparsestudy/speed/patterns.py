@@ -71,7 +71,7 @@ def normal(shape: Shape, tokens: int, queries: int, batch: int, like: Tensor, se
 def lifelike(shape: Shape, tokens: int, like: Tensor, seed: int) -> Inputs:
     """As :func:`normal`, with attention that depends on the distance and has heavy columns.
 
-    Every query and key is one vector of its KV group plus noise, rotated by its position as a model rotates it:
+    Every query and key is one vector of its KV group plus noise, rotated by its position as in a model:
     scores are then highest nearby and rise again at some distances, and slashes cluster. One key in 64, the
     first four among them, is longer in the slowest frequencies, which distance hardly turns: a column.
     """
@@ -135,7 +135,7 @@ def blocks(
 
 
 def _per_row(tokens: int, size: int, count: int, sparsity: float) -> int:
-    """The fewest blocks in each row, at least two where there are, that attend as many pairs as are asked for."""
+    """The fewest blocks in each row, at least two where there are, that attend as many pairs as asked for."""
     wanted = (1 - sparsity) * tokens * (tokens + 1) / 2
     own = count * size * (size + 1) / 2
     for kept in range(2, count):
