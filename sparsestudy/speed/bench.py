@@ -40,6 +40,7 @@ class Case:
         part: ``prefill``, ``decode`` (kernels) or ``model`` (whole ones).
         stage: what of it: ``kernel``, ``selection`` or ``total`` of both; of a model ``prefill`` or ``step``.
         method: label of a method, ``dense``, or ``pattern``.
+        method_name: name of the method, where there is one.
         code: who computes.
         block: queries that choose together; 0 is none.
         sparsity: nominal, permille.
@@ -51,6 +52,7 @@ class Case:
     stage: str
     method: str
     code: str
+    method_name: str = ""
     block: int = 0
     sparsity: int = 0
     batch: int = 1

@@ -49,6 +49,7 @@ def measure(bench: Bench, run: SpeedParameters, shape: Shape, length: int, code:
             time = _evicting if base.evicts else _paged
             for sparsity in run.sparsities:
                 named = {**same, "method": spec.label, "code": code.name, "sparsity": sparsity}
+                named["method_name"] = spec.name
                 time(bench, named, code, given, base)
         del given, dense
         bench.free()

@@ -54,9 +54,10 @@ def build(shape: Shape, device: torch.device, dtype: torch.dtype) -> Any:
 @torch.no_grad()
 def measure(bench: Bench, run: SpeedParameters, shape: Shape, length: int, code: Code, like: Tensor) -> None:
     """Time everything in the part ``model``; arguments as in :func:`sparsestudy.speed.prefill.measure`."""
-    methods = [(spec.label, spec.build()) for spec in run.methods if spec.name in run.end_to_end]
     plans: list[tuple[str, Method, int]] = [("dense", METHODS["dense"](), 0)]
-    plans += [(label, base, run.end_to_end_sparsity) for label, base in methods]
+    for spec in run.methods:
+        if spec.name in run.end_to_end:
+            plans.append((spec.label, spec.build(), run.end_to_end_sparsity))
     model: list[Any] = []
 
     def built() -> Any:
@@ -113,7 +114,7 @@ class Bed:
             seconds = [one[0] for one in runs]
             return seconds, runs[-1][1]
 
-        self.bench.attempt(self._case("prefill", label, sparsity), found)
+        self.bench.attempt(self._case("prefill", label, base, sparsity), found)
 
     def steps(self, plans: list[tuple[str, Method, int]]) -> None:
         """Time the decode steps of methods after one dense prefill."""
@@ -132,14 +133,15 @@ class Bed:
             def found(base: Method = base, sparsity: int = sparsity) -> Result:
                 return self._stepped(begun(), self._at(base, sparsity))
 
-            self.bench.attempt(self._case("step", label, sparsity), found)
+            self.bench.attempt(self._case("step", label, base, sparsity), found)
             self.bench.free()
 
-    def _case(self, stage: str, label: str, sparsity: int) -> Case:
+    def _case(self, stage: str, label: str, base: Method, sparsity: int) -> Case:
         return Case(
             part="model",
             stage=stage,
             method=label,
+            method_name=base.name,
             code="fastest" if sparsity == 0 else self.code.name,
             sparsity=sparsity,
         )

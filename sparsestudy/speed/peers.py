@@ -1,4 +1,4 @@
-"""What the study's kernels are held against: torch's dense backends, and FlexAttention over the same blocks."""
+"""What the kernels are held against: torch's dense backends, and FlexAttention over the same blocks."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FLEX_BLOCKS = (64, 128)
 def dense(backend: str, given: Inputs) -> Callable[[], Tensor]:
     """Causal attention, or that of the last query, by one of torch's backends.
 
-    Efficient attention knows no grouped heads: its keys and values are repeated here, outside of what is timed.
+    Efficient attention knows no grouped heads: its keys and values are repeated here, before the timing.
     """
     kind = BACKENDS[given.q.device.type][backend]
     k, v, grouped = given.k, given.v, backend != "efficient"

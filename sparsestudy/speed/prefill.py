@@ -74,7 +74,7 @@ def _dense(bench: Bench, name: str, given: Inputs, shape: Shape) -> Callable[[],
 
 
 def measure_flex(bench: Bench, run: SpeedParameters, shape: Shape, length: int, like: Tensor) -> None:
-    """Time FlexAttention over the same random blocks; its compiling takes longer than all that it computes."""
+    """Time FlexAttention over the same random blocks; compiling takes longer than what it computes."""
     given = normal(shape, length, length, 1, like, run.seed)
     for size in sorted(run.blocks, reverse=True):
         for sparsity in run.sparsities:
@@ -157,6 +157,7 @@ def _method(
                 part="prefill",
                 stage=stage,
                 method=spec.label,
+                method_name=spec.name,
                 code=code.name,
                 block=size,
                 sparsity=sparsity,

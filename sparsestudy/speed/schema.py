@@ -31,6 +31,7 @@ _VARIABLES: dict[str, Variable] = {
     "case_part": label("case", "part of the study", choices=PARTS),
     "case_stage": label("case", "what a case covers", choices=STAGES),
     "case_method": label("case", "method variant, dense, or the random pattern"),
+    "case_method_name": label("case", "name of the method; empty: none is chosen by"),
     "case_code": label("case", "code that computed"),
     "case_block": label("case", "queries that choose together; 0: none", "int16", bounds=(0, _LIMIT)),
     "case_sparsity": label("case", "nominal sparsity in permille", "int16", bounds=(0, SPARSITY_LIMIT)),
