@@ -28,9 +28,8 @@ def judge(table: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row a bar: ``name``, ``measure`` (``efficiency`` or ``speedup``), length, sparsity, batch,
-        ``ours`` (the best of the study's own code), ``peer`` (the best other one), ``peer_code``, ``ratio`` of
-        both, ``least`` (the bar), ``met``, and ``note``: why there is no figure. A bar without a figure is not
-        met.
+        ``ours`` (the best of the study's own code), ``peer`` (the best other one), ``peer_code``, ``ratio``
+        of both, ``least`` (the bar), ``met``, and ``note``: why there is no figure, which is a bar not met.
     """
     declared, rows = _declared(), []
     for bar in declared["bars"]:

@@ -1,4 +1,4 @@
-"""Tables of speed: one row a case with what it stands against, crossings with dense attention, whole models."""
+"""Tables of speed: one row a case with what it stands against, crossings with dense, parts of the time."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def cases(data: xr.Dataset) -> pd.DataFrame:
     Columns name the case (model, length, and every ``case_`` coordinate without its prefix), then ``state``,
     ``reason``, ``seconds`` (median over repeats) with ``smallest``, ``largest`` and ``n``, ``density``,
     ``flops``, ``bytes``, ``choosing``, ``peak``, the medians of the ceilings ``copy`` and ``multiply``,
-    ``dense`` (seconds of the fastest dense case that does the same), its ``dense_code``, ``speedup`` over it and
-    ``efficiency``: speed-up times density.
+    ``dense`` (seconds of the fastest dense case that does the same), its ``dense_code``, ``speedup`` over it
+    and ``efficiency``: speed-up times density.
     """
     rows: list[dict[str, Any]] = []
     names = [name for name in data.coords if str(name).startswith("case_")]
