@@ -55,22 +55,26 @@ doctor: $(LIGHT)/.stamp ## versions against the supported ranges, device, disk, 
 
 # ---- its tests
 
+# Each process holds torch and a small model, about 1 GB: no more than 4. Work is dealt out as it is done, because
+# a few files take most of the time.
+SPREAD := -n auto --maxprocesses 4 --dist worksteal
+
 test: $(VENV)/.stamp ## every law at reduced sizes (a few minutes)
-	@$(PY) -m pytest -m "not slow and not browser and not gpu"
+	@$(PY) -m pytest $(SPREAD) -m "not slow and not browser and not gpu"
 
 test-all: test-full test-oldest ## full sizes, kills, the oldest supported transformers, the browser
 
 .PHONY: test-full
 test-full: $(VENV)/.stamp
 	@$(PY) -m sparsestudy report
-	@SPARSESTUDY_TEST_SIZE=full $(PY) -m pytest
+	@SPARSESTUDY_TEST_SIZE=full $(PY) -m pytest $(SPREAD)
 
 test-browser: $(VENV)/.stamp ## build the report and open it in headless Chromium
 	@$(PY) -m sparsestudy report
 	@$(PY) -m pytest -m browser
 
 test-oldest: .venv-oldest/.stamp ## the fast tests with the oldest supported transformers
-	@SPARSESTUDY_OLDEST=1 .venv-oldest/bin/python -m pytest -m "not slow and not browser and not gpu"
+	@SPARSESTUDY_OLDEST=1 .venv-oldest/bin/python -m pytest $(SPREAD) -m "not slow and not browser and not gpu"
 
 check: $(VENV)/.stamp ## lint, format and types; changes nothing
 	@$(PY) -m ruff check .

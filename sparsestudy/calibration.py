@@ -30,7 +30,7 @@ from sparsestudy.tasks.prompt import encode
 if TYPE_CHECKING:
     from sparsestudy.shards import Shard
 
-# Spread over all registered tasks; each gives a density for every layer and head.
+# Spread over all registered tasks that ship; each gives a density for every layer and head.
 PROMPTS = 16
 
 
@@ -166,10 +166,12 @@ class Calibration:
 def prompts_of(tokenizer: Any, length: int, number: int = PROMPTS) -> Iterator[Prompt]:
     """Prompts of the calibration split, the registered tasks in turn; those that do not fit are left out.
 
+    Tasks whose data a user fetches take no part, here or not: the same run has the same budgets everywhere.
+
     Raises:
         StudyError: no task fits the length.
     """
-    tasks = [TASKS[name]() for name in TASKS]
+    tasks = [TASKS[name]() for name in TASKS if TASKS[name].shipped]
     made = 0
     for index in count():
         fitting = []

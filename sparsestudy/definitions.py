@@ -1,4 +1,4 @@
-"""What each method is, in the words of its class, read from the source file: no import, so no torch."""
+"""What each method and task is, in the words of its class, read from its file: no import, so no torch."""
 
 from __future__ import annotations
 
@@ -6,23 +6,26 @@ import ast
 import inspect
 import re
 from pathlib import Path
+from typing import Any
 
 from sparsestudy.errors import StudyError
 from sparsestudy.methods import METHODS
+from sparsestudy.registry import Registry
 
-SECTIONS = ("Idea", "Args", "Source", "Deviations")
+SECTIONS = ("Idea", "Args", "Score", "Source", "Deviations")
 
 
-def definition(name: str) -> dict[str, str]:
-    """The docstring of a method's class, by section: ``summary``, then those of :data:`SECTIONS` it has.
+def definition(name: str, registry: Registry[Any] = METHODS) -> dict[str, str]:
+    """The docstring of a registered class, by section: ``summary``, then those of :data:`SECTIONS` it has.
 
     Args:
-        name: a registered method.
+        name: of the method or task.
+        registry: where it is registered.
 
     Raises:
-        StudyError: there is no such method, or its class has no docstring.
+        StudyError: there is no such name, or its class has no docstring.
     """
-    module = METHODS.module(name)
+    module = registry.module(name)
     path = Path(__file__).parent.joinpath(*module.split(".")[1:]).with_suffix(".py")
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ClassDef) and _names(node, name):
@@ -31,7 +34,7 @@ def definition(name: str) -> dict[str, str]:
 
 
 def _names(node: ast.ClassDef, name: str) -> bool:
-    """Whether a class sets ``name`` to the method's."""
+    """Whether a class sets ``name`` to this one."""
     return any(
         isinstance(line, ast.AnnAssign)
         and isinstance(line.target, ast.Name)

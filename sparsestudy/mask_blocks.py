@@ -8,22 +8,13 @@ import pandas as pd
 
 from sparsestudy import assets, mask_figures, mask_tables, words
 from sparsestudy.definitions import definition
-from sparsestudy.report import html, markdown, show_table
+from sparsestudy.report import describe, html, show_table
 from sparsestudy.view import Run
 
 
 def defined(name: str) -> None:
     """Say what a method is, where it comes from, and in what it differs from its source."""
-    parts = definition(name)
-    markdown(f"{parts['summary']} {_capital(parts.get('Idea', ''))}")
-    for section in ("Source", "Deviations"):
-        text = parts.get(section, "").removeprefix("none.").strip()
-        if text:
-            markdown(f"*{section}.* {_capital(text)}")
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    describe(definition(name))
 
 
 def chosen(runs: list[Run], name: str) -> None:

@@ -28,6 +28,11 @@ def published(experiment: str = EXPERIMENT) -> list[Run]:
     return [Run(name, data) for name, data in open_study(experiment).items()]
 
 
+def sparse() -> list[Run]:
+    """The published runs that say what sparse attention costs: all but those of dense attention alone."""
+    return [run for run in published() if run.sparse]
+
+
 def local(experiment: str = EXPERIMENT) -> list[Run]:
     """The smoke run and the user's own runs; a folder that cannot be read becomes a box on the page."""
     try:
@@ -55,6 +60,19 @@ def bullets(sentences: list[str]) -> None:
     """Show sentences as a list, or nothing."""
     if sentences:
         markdown("\n".join(f"- {sentence}" for sentence in sentences))
+
+
+def describe(parts: dict[str, str]) -> None:
+    """Show what a method or task is, from the sections of `sparsestudy.definitions.definition`."""
+    markdown(f"{parts['summary']} {_capital(parts.get('Idea', ''))}")
+    for section in ("Score", "Source", "Deviations"):
+        text = parts.get(section, "").removeprefix("none.").strip()
+        if text:
+            markdown(f"*{section}.* {_capital(text)}")
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def box(kind: str, title: str, text: str) -> None:

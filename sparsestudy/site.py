@@ -166,7 +166,7 @@ def size(folder: Path) -> int:
 
 
 def headline() -> Path:
-    """Draw the picture of README.md from the first published run, and return its file.
+    """Draw the picture of README.md from the first published run with sparse attention, and return its file.
 
     It is a tracked file: this is called when the published data change, never by a build.
 
@@ -175,7 +175,7 @@ def headline() -> Path:
     """
     from sparsestudy import figures, report, style
 
-    found = report.first(report.published())
+    found = report.first(report.sparse())
     if not found:
         raise StudyError("There is no published run to draw; `make plan` says what is missing.")
     run, model, task, rows = found[0]

@@ -159,9 +159,10 @@ def _check_cells(dataset: xr.Dataset, measured: str) -> None:
         and (np.isfinite(dataset.variables["lowest_density"].values) & (status != UNREACHABLE)).any()
     ):
         raise StudyError("the variable 'lowest_density' has a value where the status is not unreachable.")
+    if "request_flops" in dataset.variables:
+        _check_costs(dataset, ran)
     if "evidence_start" not in dataset.variables:
         return
-    _check_costs(dataset, ran)
     start, stop = (dataset.variables[f"evidence_{end}"].values for end in ("start", "stop"))
     if ((stop < start) | ((start < 0) != (stop < 0))).any():
         raise StudyError("the variable 'evidence_stop' lies before 'evidence_start'.")

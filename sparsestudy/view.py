@@ -40,6 +40,11 @@ class Run:
         """Its cells, one a row."""
         return tables.tidy(self.summary).assign(run=self.name)
 
+    @property
+    def sparse(self) -> bool:
+        """Whether it holds any sparse attention, and not dense attention alone."""
+        return bool((self.data["method_role"] != "dense").any())
+
     @cached_property
     def hash(self) -> str:
         """Hash of its data, timings apart, as quoted when it is cited."""

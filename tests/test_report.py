@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +38,18 @@ from sparsestudy import (
     report,
     runfiles,
     site,
+    task_blocks,
+    task_prompts,
+    task_tables,
+    words,
 )
+from sparsestudy import dataset as ds
 from sparsestudy.commands.run import SKIPPED
 from sparsestudy.definitions import definition
 from sparsestudy.errors import StudyError
 from sparsestudy.methods import METHODS
+from sparsestudy.tasks import TASKS
+from sparsestudy.view import Run
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [page.stem for page in SOURCES]
@@ -120,7 +128,8 @@ def run_page(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.mark.parametrize("page", PAGES)
 def test_pages_run_without_any_data(run_page: Any, page: str) -> None:
     shown = run_page(page)
-    if page in ("index", "accuracy", "methods", "fidelity", "speed", "decide", "compare", "environment"):
+    plain = ("tasks", "methods", "fidelity", "speed", "decide", "compare", "environment")
+    if page in ("index", "accuracy", *plain):
         assert "No published run" in shown.text
         assert "git restore" in shown.text
     if page == "compare":
@@ -191,6 +200,60 @@ def test_every_method_has_a_section_on_its_page() -> None:
         parts = definition(name)
         assert parts["summary"].endswith(".")
         assert {"Idea", "Source"} <= set(parts)
+
+
+def test_every_task_is_shown_with_a_prompt_whose_evidence_is_marked(run_page: Any) -> None:
+    text = run_page("tasks").text
+    assert "every task is not measured" in task_blocks.scope([])
+    for name in TASKS:
+        assert f">{name.replace('_', ' ')}</h3>" in text
+        one = task_prompts.shown(TASKS[name])
+        shown = task_prompts.marked(one.sample)
+        assert shown in text
+        assert unescape(re.sub("</?mark>", "", shown)) == one.sample.prompt
+        spans = [one.sample.prompt[start:stop] for start, stop in one.sample.evidence]
+        assert [unescape(part) for part in re.findall("<mark>(.*?)</mark>", shown, re.DOTALL)] == spans
+        assert spans
+        assert one.solved == 1
+        assert one.blind <= one.chance
+    assert text.count("not measured; no published run holds this task") == len(TASKS)
+
+
+TASK_RUN: dict[str, Any] = {
+    **STUDY,
+    "run": "tasks",
+    "methods": ["dense"],
+    "sparsities": [0],
+    "lengths": [512, 1024],
+    "tasks": ["needle", *({"name": "needle", "context": context} for context in ("none", "evidence")), "vt"],
+}
+
+
+def test_scores_of_tasks_are_shown_as_they_were_measured(run_page: Any) -> None:
+    write_run(STUDY)
+    write_run(TASK_RUN)
+    text = run_page("tasks").text
+    table = Run("tasks", ds.open_study("accuracy")["tasks"]).table
+    for row in table.to_dict("records"):
+        assert f"{words.interval(row)}, n = 60" in text
+    assert "not measured; no published run holds this task" in text
+    told = task_blocks.scope(report.published())
+    assert told.endswith("Not measured without context or with the evidence alone: vt.")
+    assert task_tables.NOT_MEASURED in text
+    assert [run.name for run in report.sparse()] == ["study"], (
+        "dense attention alone says nothing of sparsity"
+    )
+
+
+def test_a_task_that_makes_no_prompt_here_says_why(run_page: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(self: Any, *args: Any) -> None:
+        raise StudyError("Its texts must be fetched first.")
+
+    monkeypatch.setattr(TASKS["vt"], "compose", absent)
+    task_prompts.shown.cache_clear()
+    text = run_page("tasks").text
+    task_prompts.shown.cache_clear()
+    assert text.count("No prompt can be shown here.* Its texts must be fetched first.") == 1
 
 
 def test_a_changed_mask_changes_the_words_about_it(checkout: Path) -> None:

@@ -117,8 +117,8 @@ def efficiency_caption(rows: pd.DataFrame) -> str:
     return (
         "Efficiency is the speed-up over the fastest dense attention times the share of pairs attended: on "
         "the upper line, skipping a share of the work skips the same share of the time; below the dotted "
-        f"curve, sparse is slower than dense, as {counted(slower, 'case')} of {len(rows)} are. Dashed lines include "
-        f"the choice. Highest is {_best(rows, 'efficiency')}."
+        f"curve, sparse is slower than dense, as {counted(slower, 'case')} of {len(rows)} are. Dashed lines "
+        f"include the choice. Highest is {_best(rows, 'efficiency')}."
     )
 
 

@@ -18,5 +18,9 @@ TASKS: Registry[Task] = Registry(
         "story_retrieval": "sparsestudy.tasks.story_retrieval:StoryRetrieval",
         "story_filtering": "sparsestudy.tasks.story_filtering:StoryFiltering",
         "story_multihop": "sparsestudy.tasks.story_multihop:StoryMultihop",
+        "prose_qa": "sparsestudy.tasks.prose_qa:ProseQA",
+        "squad": "sparsestudy.tasks.squad:Squad",
+        "quality": "sparsestudy.tasks.quality:Quality",
+        "toefl": "sparsestudy.tasks.toefl:Toefl",
     },
 )

@@ -75,6 +75,8 @@ class Task(ABC):
 
     name: ClassVar[str]
     measures: ClassVar[Measures]
+    # Whether its text is in the package, so that every machine has the same; else a user fetches it.
+    shipped: ClassVar[bool] = True
 
     _: KW_ONLY
     preset: Preset = "direct"
@@ -109,6 +111,11 @@ class Task(ABC):
         known = {one.name: one for one in fields(self) if one.name not in ("preset", "context")}
         values = {name: getattr(self, name) for name in known}
         return {name: value for name, value in values.items() if value != self._default(known[name])}
+
+    @classmethod
+    def unavailable(cls) -> str:
+        """Why no sample can be drawn on this machine, in one sentence; empty when samples can."""
+        return ""
 
     @abstractmethod
     def compose(self, frame: Frame, draw: Draw) -> Parts:

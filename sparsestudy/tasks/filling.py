@@ -51,6 +51,25 @@ class Frame:
         """Tokens of the whole prompt of these parts."""
         return tokens_in(self.tokenizer, self.render(parts))
 
+    def needed(self, parts: Parts, beside: str, instead: str) -> int:
+        """Tokens of a prompt without filling.
+
+        Args:
+            parts: of that prompt.
+            beside: what it holds beside the question, for the error.
+            instead: what may be asked for instead of a longer length.
+
+        Raises:
+            StudyError: they are more than the length.
+        """
+        bare = self.tokens(parts)
+        if bare > self.length:
+            raise StudyError(
+                f"{self.what} needs at least {bare} tokens with this model's tokenizer for its question and "
+                f"{beside}, more than the length {self.length}; ask for a longer length or {instead}."
+            )
+        return bare
+
     def sizes(self, texts: Sequence[str], joint: str = " ") -> list[int]:
         """Tokens that each text adds behind a sentence."""
         # Some tokenizers mark the beginning of a text, or merge a full stop with the line breaks after it.
@@ -78,12 +97,7 @@ class Frame:
         Raises:
             StudyError: not even the prompt without filling fits, or the pieces run out below 95 %.
         """
-        bare = self.tokens(make([], []))
-        if bare > self.length:
-            raise StudyError(
-                f"{self.what} needs at least {bare} tokens with this model's tokenizer for its question and "
-                f"facts, more than the length {self.length}; ask for a longer length or fewer facts."
-            )
+        bare = self.needed(make([], []), "facts", "fewer facts")
         room, slack = self.length - bare, 0
         texts, ends = self._taken(pieces, room, joint)
         coins = _Coins.of(list(padding), self.sizes(padding, joint))

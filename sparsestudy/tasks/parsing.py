@@ -10,6 +10,10 @@ _BLOCK = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.IGNORECASE | r
 _NUMBERED = re.compile(r"^\W{0,4}(\d{1,4})\s*(?:\*\*|__|\])?\s*[.):\-–]+\s*(.*)$")
 _AROUND = " \t\r\n*_`'\"“”‘’()[]{}<>"
 _BEHIND = ".,;:!"
+# The end of a sentence of natural text; titles and initials before names end none.
+SENTENCE_END = re.compile(
+    r"(?<!\bMr)(?<!\bMrs)(?<!\bDr)(?<!\bEsq)(?<!\bSt)(?<!\b[A-Z])[.!?][\"')\]]*(?=\s|$)"
+)
 _ARTICLE = re.compile(r"^(?:the|an|a)\s+", re.IGNORECASE)
 
 

@@ -43,6 +43,7 @@ class Parts:
         chance: expected score of a reply that guesses in the right form.
         joint: what stands between two pieces of evidence when they are all there is.
         blind: the same without the context, from which a guess may copy; None where that changes nothing.
+        document: see :class:`Sample`.
     """
 
     introduction: str
@@ -55,6 +56,7 @@ class Parts:
     chance: float
     joint: str = " "
     blind: float | None = None
+    document: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,8 @@ class Sample:
         evidence: character spans ``(start, stop)`` of what the answer needs.
         answer: the gold values, in the order asked for.
         chance: expected score of a reply that guesses in the right form.
-        document: the text that the sample stands in, where several samples share one.
+        document: the document that the question is about; samples that share one are not independent.
+            Empty where every sample has a text of its own.
     """
 
     prompt: str
@@ -122,6 +125,7 @@ def render(tokenizer: Any, parts: Parts, preset: Preset, position: Question) -> 
         evidence=tuple((shift + a, shift + b) for a, b in parts.evidence),
         answer=parts.answer,
         chance=parts.chance,
+        document=parts.document,
     )
 
 
