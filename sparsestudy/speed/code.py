@@ -16,7 +16,7 @@ from sparsestudy.methods.quest import Quest
 from sparsestudy.methods.slash_method import Slashes
 from sparsestudy.speed.patterns import Inputs
 
-Attend = Callable[[Tensor, Tensor, Tensor, Chosen, float], Tensor]
+Attend = Callable[..., Tensor]
 
 
 @dataclass(frozen=True)
