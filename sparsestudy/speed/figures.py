@@ -17,10 +17,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 PARTS = ("selection", "kernel", "rest")
+DENSE = "dense"
 
 
 def _turns(names: list[str]) -> dict[str, tuple[str, str]]:
-    return dict(zip(names, style.turns(len(names)), strict=True))
+    """Colour and marker of each name; dense attention has those that it has everywhere."""
+    others = [name for name in names if name != DENSE]
+    looks = dict(zip(others, style.turns(len(others)), strict=True))
+    return {name: looks.get(name, (style.DENSE, "s")) for name in names}
 
 
 def _legend(layout: Layout, figure: Any, looks: dict[str, tuple[str, str]], lines: bool = True) -> None:
