@@ -150,6 +150,13 @@ def test_dense_peers_agree(backend: str, queries: int) -> None:
     assert relative_error(peers.dense(backend, around)(), scores.softmax(-1) @ v) < 1e-5
 
 
+def test_flex_attends_the_same_blocks() -> None:
+    chosen = patterns.blocks(TINY, 512, 64, 0.5, LIKE.device, 0)
+    mask = chosen.mask(slice(0, 512), 512)
+    blocks = mask.unflatten(3, (8, 64)).unflatten(2, (8, 64)).any(5).any(3)
+    assert torch.equal(peers.block_mask(chosen, 512).to_dense().bool(), blocks)
+
+
 def test_evicted_layers_hold_the_budget() -> None:
     around = patterns.normal(TINY, 200, 1, 2, LIKE, 0)
     even, ragged = (decode.evicted(around, 50, kind) for kind in (False, True))

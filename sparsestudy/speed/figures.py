@@ -197,5 +197,5 @@ def split(rows: pd.DataFrame, *, narrow: bool = False) -> Picture:
             axes.set_title(general.tokens(length))
             axes.grid(visible=False, axis="y")
         _legend(layout, figure, looks, lines=False)
-        layout.label(figure, "time, as a share of the fastest dense attention", "")
+        layout.label(figure, "time / time of dense attention", "")
     return Picture(figure, rows, words.split_alt(rows), words.split_caption(rows))

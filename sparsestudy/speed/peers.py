@@ -48,24 +48,43 @@ def dense(backend: str, given: Inputs) -> Callable[[], Tensor]:
 
 
 def flex(given: Inputs, selection: Selection) -> Callable[[], Any]:
-    """FlexAttention over aligned blocks, the diagonal ones masked and the others whole.
+    """FlexAttention over aligned blocks.
 
     Args:
         given: queries, keys and values.
         selection: blocks of 64 or 128 tokens that divide the length.
     """
-    from torch.nn.attention.flex_attention import BlockMask, flex_attention
+    from torch.nn.attention.flex_attention import flex_attention
 
-    size, heads, tokens = selection.query_block, given.q.shape[1], given.tokens
+    mask, size = block_mask(selection, given.tokens), selection.query_block
+    # Its tiles of queries are 128 rows where it is not told otherwise, and must fit into a block.
+    options: Any = None if size >= 128 else {"BLOCK_M": size, "BLOCK_N": size}
+    attend = torch.compile(flex_attention, dynamic=False)
+    return lambda: attend(
+        given.q,
+        given.k,
+        given.v,
+        block_mask=mask,
+        scale=given.scaling,
+        enable_gqa=True,
+        kernel_options=options,
+    )
+
+
+def block_mask(selection: Selection, tokens: int) -> Any:
+    """FlexAttention's own form of aligned blocks: the diagonal ones masked, the others whole."""
+    from torch.nn.attention.flex_attention import BlockMask
+
+    size, heads, device = selection.query_block, selection.heads, selection.starts.device
     count = tokens // size
-    block = torch.arange(count, device=given.q.device)
+    block = torch.arange(count, device=device)
     whole = (selection.widths > 0) & (selection.starts // size != block[:, None])
     places = torch.where(whole, selection.starts // size, count).sort(-1).values.clamp(max=count - 1)
     places = pad(places, (0, count - places.shape[-1])).int().contiguous()
-    diagonal = torch.zeros(1, heads, count, count, dtype=torch.int32, device=given.q.device)
+    diagonal = torch.zeros(1, heads, count, count, dtype=torch.int32, device=device)
     diagonal[..., 0] = block
-    mask = BlockMask.from_kv_blocks(
-        torch.ones(1, heads, count, dtype=torch.int32, device=given.q.device),
+    return BlockMask.from_kv_blocks(
+        torch.ones(1, heads, count, dtype=torch.int32, device=device),
         diagonal,
         whole.sum(-1).int(),
         places,
@@ -74,8 +93,6 @@ def flex(given: Inputs, selection: Selection) -> Callable[[], Any]:
         seq_lengths=(tokens, tokens),
         compute_q_blocks=False,
     )
-    attend = torch.compile(flex_attention, dynamic=False)
-    return lambda: attend(given.q, given.k, given.v, block_mask=mask, scale=given.scaling, enable_gqa=True)
 
 
 def _causal(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
