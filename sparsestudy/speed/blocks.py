@@ -115,7 +115,7 @@ def decode(runs: list[Run]) -> None:
 
 
 def _steps(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    keys = ["model", "length", "batch", "method", "method_name", "code", "sparsity"]
+    keys = ["model", "length", "batch", "method", "method_name", "block", "code", "sparsity"]
     shown = []
     for key, some in rows.groupby(keys, sort=False):
         row: dict[str, Any] = dict(zip(keys, key, strict=True))

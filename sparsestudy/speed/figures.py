@@ -179,7 +179,7 @@ def split(rows: pd.DataFrame, *, narrow: bool = False) -> Picture:
             panel=0.3 + 0.2 * len(names),
             entries=len(PARTS),
             columns=3,
-            left=1.5 if narrow else 1.7,
+            left=1.95 if narrow else 2.4,
             title=0.3,
         )
         figure, grid = layout.subplots(sharex=False)

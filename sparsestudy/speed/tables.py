@@ -81,9 +81,10 @@ def _against_dense(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def name(row: Any) -> str:
-    """A method in words, such as ``block sparse``, or what else a case is about."""
+    """A method in words, such as ``block sparse, blocks of 128``, or what else a case is about."""
     known = str(row["method_name"]) or ("random blocks" if row["method"] == "pattern" else str(row["method"]))
-    return known.replace("_", " ")
+    blocks = f", blocks of {row['block']}" if row["block"] else ""
+    return known.replace("_", " ") + blocks
 
 
 def code_name(row: Any) -> str:
@@ -95,7 +96,7 @@ def code_name(row: Any) -> str:
 def crossings(table: pd.DataFrame) -> pd.DataFrame:
     """From which length on each method is faster than dense, choice included.
 
-    Columns: model, part, stage, method, name, sparsity, ``shortest`` and ``longest`` length measured, and
+    Columns: model, part, stage, method, name, block, sparsity, ``shortest`` and ``longest`` length measured, and
     ``crossing``: the length, interpolated between two measured ones in the logarithms of both; 0 where every
     length is faster and infinite where the longest is not.
     """
@@ -103,7 +104,7 @@ def crossings(table: pd.DataFrame) -> pd.DataFrame:
     whole = (table["part"] == "model") & (table["stage"] == "prefill") & (table["method_name"] != "dense")
     rows = []
     some = table[(attention | whole) & table["speedup"].notna()]
-    keys = ["model", "part", "stage", "method", "method_name", "sparsity"]
+    keys = ["model", "part", "stage", "method", "method_name", "block", "sparsity"]
     for key, group in some.groupby(keys, sort=False):
         lengths, gains = _sorted(group)
         row = dict(zip(keys, key, strict=True))
@@ -135,7 +136,7 @@ def split(table: pd.DataFrame) -> pd.DataFrame:
     The parts are timed alone; the rest is what both together take beyond them, not below 0.
     """
     some = table[(table["part"] == "prefill") & (table["method_name"] != "") & table["seconds"].notna()]
-    keys = ["model", "length", "method", "method_name", "sparsity"]
+    keys = ["model", "length", "method", "method_name", "block", "sparsity"]
     wide = some.pivot_table(index=keys, columns="stage", values="seconds", sort=False).reset_index()
     for stage in ("selection", "kernel", "total"):
         if stage not in wide:
