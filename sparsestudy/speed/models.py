@@ -143,6 +143,7 @@ class Bed:
             method=label,
             method_name=base.name,
             code="fastest" if sparsity == 0 else self.code.name,
+            block=getattr(base, "block_size", getattr(base, "tile", 0)),
             sparsity=sparsity,
         )
 

@@ -96,9 +96,9 @@ def code_name(row: Any) -> str:
 def crossings(table: pd.DataFrame) -> pd.DataFrame:
     """From which length on each method is faster than dense, choice included.
 
-    Columns: model, part, stage, method, name, block, sparsity, ``shortest`` and ``longest`` length measured, and
-    ``crossing``: the length, interpolated between two measured ones in the logarithms of both; 0 where every
-    length is faster and infinite where the longest is not.
+    Columns: model, part, stage, method, name, block, sparsity, ``shortest`` and ``longest`` length measured,
+    and ``crossing``: the length, interpolated between two measured ones in the logarithms of both; 0 where
+    every length is faster and infinite where the longest is not.
     """
     attention = (table["part"] == "prefill") & (table["stage"] == "total")
     whole = (table["part"] == "model") & (table["stage"] == "prefill") & (table["method_name"] != "dense")
