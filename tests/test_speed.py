@@ -82,6 +82,17 @@ def test_everything_asked_for_is_timed_or_says_why_not(data: Any) -> None:
     assert (data["multiply_rate"].values > 0).all()
 
 
+@pytest.mark.gpu
+def test_on_a_gpu_every_kernel_runs_and_steps_replay_from_graphs() -> None:
+    shard = SpeedParameters.parse(SMALL | {"lengths": [1024]}).shards()[0]
+    found = dataset.stamp(capture.capture(shard, "cuda", "bfloat16"), shard)
+    dataset.validate(found)
+    rows = tables.cases(found)
+    own = rows[rows["code"] == "triton"]
+    assert (own["state"] == "ok").all(), own[own["state"] != "ok"][["case", "reason"]]
+    assert (own.loc[own["part"] == "decode", "graph"] == 1).mean() == 0.5
+
+
 def test_a_dataset_survives_the_disk_and_is_fresh(data: Any, checkout: Path) -> None:
     shard = SpeedParameters.parse(SMALL).shards()[0]
     dataset.save(data, shard.path)

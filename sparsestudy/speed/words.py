@@ -12,11 +12,15 @@ from sparsestudy.words import DASH, counted, listed, number, percent, span, toke
 
 
 def kernels(rows: pd.DataFrame) -> pd.DataFrame:
-    """The attention kernels that ran, with ``series``, ``intensity`` (operations a byte) and ``rate``."""
-    ran = (rows["part"] != "model") & rows["stage"].isin(("kernel", "total")) & (rows["graph"] == 0)
-    some = rows[ran & rows["seconds"].notna() & (rows["flops"] > 0)].copy()
+    """The attention kernels that ran, with ``series``, ``intensity`` (operations a byte) and ``rate``.
+
+    Decode steps come from graphs where there are any: without one, launches from the host hide the device.
+    """
+    timed = rows[rows["seconds"].notna() & (rows["flops"] > 0)]
+    decode = (timed["part"] == "decode") & timed["stage"].isin(("kernel", "total"))
+    decode &= timed["graph"] == timed["graph"].max()
     # A prefill with its choice does other work than the operations of attention.
-    some = some[(some["part"] == "decode") | (some["stage"] == "kernel")]
+    some = timed[decode | ((timed["part"] == "prefill") & (timed["stage"] == "kernel"))].copy()
     some["series"] = [
         f"{'decode' if row['part'] == 'decode' else 'prefill'}, {tables.code_name(row)}"
         for row in some.to_dict("records")
