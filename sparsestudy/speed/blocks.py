@@ -105,6 +105,39 @@ def _who(code: str) -> str:
     return f"({tables.code_name({'code': code})})" if code else ""
 
 
+def kernels(runs: list[Run]) -> None:
+    """Show every kernel over random blocks, as it is called and from a graph."""
+    for run in runs:
+        rows = tables.cases(run.data)
+        rows = rows[(rows["part"] == "prefill") & (rows["method"] == "pattern")].reset_index(drop=True)
+        if rows.empty:
+            continue
+        keys = ["length", "block", "sparsity", "code"]
+        shown = []
+        for key, some in rows.groupby(keys, sort=False):
+            line = _kernel(dict(zip(keys, key, strict=True)), some)
+            shown.append(line)
+        caption = "Kernels over random blocks: time, efficiency, and the same from a CUDA graph."
+        show_table(pd.DataFrame(shown), caption, data=rows, name=f"speed-kernels-{run.name}")
+
+
+def _kernel(row: dict[str, Any], some: pd.DataFrame) -> dict[str, Any]:
+    line = {
+        "length": f"{row['length']:,}",
+        "block": row["block"],
+        "asked": general.percent(row["sparsity"] / 1000),
+        "achieved": general.DASH
+        if some["density"].isna().all()
+        else general.percent(1 - some["density"].max()),
+        "code": tables.code_name(row),
+    }
+    for graph, title in ((0, "called"), (1, "in a graph")):
+        here = some[some["graph"] == graph]
+        line[title] = words.milliseconds(here["seconds"].max())
+        line[f"efficiency, {title}"] = _or_dash(here["efficiency"].max())
+    return line
+
+
 def decode(runs: list[Run]) -> None:
     """Show every decode step, and what it gains over dense."""
     for run in runs:

@@ -117,9 +117,8 @@ def _staged(
     bench: Bench, named: dict[str, Any], stages: dict[str, Make], known: Callable[[], dict[str, Any]]
 ) -> None:
     """Each stage as it is called, and on a GPU from a CUDA graph; all is made when the first one runs."""
-    graphs = (False, True) if bench.clock.device.type == "cuda" else (False,)
     for stage, make in stages.items():
-        for graph in graphs:
+        for graph in (False, True) if bench.clock.device.type == "cuda" else (False,):
             case = Case(**named, stage=stage, graph=graph)
             bench.attempt(case, partial(_timed, bench, make, known, graph))
 

@@ -13,7 +13,7 @@ from torch.nn.functional import pad, scaled_dot_product_attention
 from sparsestudy.selection import Selection
 from sparsestudy.speed.patterns import Inputs
 
-# The fastest first: what a dense model is given.
+# The fastest of a prefill first.
 BACKENDS = {
     "cuda": {
         "cudnn": SDPBackend.CUDNN_ATTENTION,

@@ -17,7 +17,7 @@ from sparsestudy.selection import Selection
 from sparsestudy.specs import MethodSpec
 from sparsestudy.speed import peers
 from sparsestudy.speed.bench import Bench, Case
-from sparsestudy.speed.clock import FEWEST
+from sparsestudy.speed.clock import FEWEST, graphed
 from sparsestudy.speed.code import Code
 from sparsestudy.speed.parameters import SpeedParameters
 from sparsestudy.speed.patterns import Inputs, blocks, lifelike, normal
@@ -42,14 +42,16 @@ def measure(bench: Bench, run: SpeedParameters, shape: Shape, length: int, code:
     """
     given = normal(shape, length, length, 1, like, run.seed)
     for name in peers.BACKENDS[like.device.type]:
-        case = Case(part="prefill", stage="kernel", method="dense", code=name)
-        bench.attempt(case, _dense(bench, name, given, shape))
-        bench.free()
+        for graph in graphs(like):
+            case = Case(part="prefill", stage="kernel", method="dense", code=name, graph=graph)
+            bench.attempt(case, _dense(bench, case, given, shape))
+            bench.free()
     for size in run.blocks:
         for sparsity in run.sparsities:
-            case = _pattern_case(code.name, size, sparsity)
-            bench.attempt(case, _over_pattern(bench, given, shape, case, run.seed, code.attending))
-            bench.free()
+            for graph in graphs(like):
+                case = _pattern_case(code.name, size, sparsity, graph)
+                bench.attempt(case, _over_pattern(bench, given, shape, case, run.seed, code.attending))
+                bench.free()
     del given
     bench.free()
     real = lifelike(shape, length, like, run.seed)
@@ -65,9 +67,10 @@ def _attention(shape: Shape, tokens: int, density: float, element_bytes: int) ->
     return {"attended_density": density, "flops": flops, "bytes": float(moved)}
 
 
-def _dense(bench: Bench, name: str, given: Inputs, shape: Shape) -> Callable[[], Result]:
+def _dense(bench: Bench, case: Case, given: Inputs, shape: Shape) -> Callable[[], Result]:
     def found() -> Result:
-        seconds = bench.clock.measure(peers.dense(name, given))
+        call = peers.dense(case.code, given)
+        seconds = bench.clock.measure(graphed(call) if case.graph else call)
         return seconds, _attention(shape, given.tokens, 1.0, given.q.element_size())
 
     return found
@@ -87,8 +90,21 @@ def measure_flex(bench: Bench, run: SpeedParameters, shape: Shape, length: int, 
                 bench.attempt(case, _over_pattern(bench, given, shape, case, run.seed, peers.flex))
 
 
-def _pattern_case(code: str, size: int, sparsity: int) -> Case:
-    return Case(part="prefill", stage="kernel", method="pattern", code=code, block=size, sparsity=sparsity)
+def graphs(like: Tensor) -> tuple[bool, ...]:
+    """Whether to time calls, and on a GPU graphs too, which show the device without the host's launches."""
+    return (False, True) if like.device.type == "cuda" else (False,)
+
+
+def _pattern_case(code: str, size: int, sparsity: int, graph: bool = False) -> Case:
+    return Case(
+        part="prefill",
+        stage="kernel",
+        method="pattern",
+        code=code,
+        block=size,
+        sparsity=sparsity,
+        graph=graph,
+    )
 
 
 def _over_pattern(
@@ -104,7 +120,8 @@ def _over_pattern(
     def found() -> Result:
         chosen = blocks(shape, given.tokens, case.block, case.sparsity / 1000, given.q.device, seed)
         density = float(chosen.density().mean())
-        seconds = bench.clock.measure(attending(given, chosen))
+        call = attending(given, chosen)
+        seconds = bench.clock.measure(graphed(call) if case.graph else call)
         return seconds, _attention(shape, given.tokens, density, given.q.element_size())
 
     return found

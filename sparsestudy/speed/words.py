@@ -20,7 +20,8 @@ def kernels(rows: pd.DataFrame) -> pd.DataFrame:
     decode = (timed["part"] == "decode") & timed["stage"].isin(("kernel", "total"))
     decode &= timed["graph"] == timed["graph"].max()
     # A prefill with its choice does other work than the operations of attention.
-    some = timed[decode | ((timed["part"] == "prefill") & (timed["stage"] == "kernel"))].copy()
+    prefill = (timed["part"] == "prefill") & (timed["stage"] == "kernel") & (timed["graph"] == 0)
+    some = timed[decode | prefill].copy()
     some["series"] = [
         f"{'decode' if row['part'] == 'decode' else 'prefill'}, {tables.code_name(row)}"
         for row in some.to_dict("records")
@@ -34,7 +35,8 @@ def sparse_prefills(rows: pd.DataFrame) -> pd.DataFrame:
     """Kernels over random blocks, and methods with their choice, that ran; with ``series``."""
     pattern = (rows["method"] == "pattern") & (rows["stage"] == "kernel")
     chosen = (rows["method_name"] != "") & (rows["stage"] == "total")
-    some = rows[(rows["part"] == "prefill") & (pattern | chosen) & rows["efficiency"].notna()].copy()
+    called = (rows["part"] == "prefill") & (rows["graph"] == 0) & rows["efficiency"].notna()
+    some = rows[called & (pattern | chosen)].copy()
     some["series"] = [
         f"{tables.code_name(row)}, blocks of {row['block']}"
         if row["method"] == "pattern"
@@ -51,7 +53,8 @@ def timed(rows: pd.DataFrame) -> pd.DataFrame:
     one = rows.loc[whole & (rows["sparsity"] > 0), "sparsity"].max()
     one = rows.loc[alone, "sparsity"].max() if pd.isna(one) else one
     sparse = rows[((alone & (rows["sparsity"] == one)) | whole) & rows["seconds"].notna()]
-    dense = rows[(rows["part"] == "prefill") & (rows["method"] == "dense") & rows["seconds"].notna()]
+    called = (rows["part"] == "prefill") & (rows["graph"] == 0) & rows["seconds"].notna()
+    dense = rows[called & (rows["method"] == "dense")]
     fastest = dense.loc[dense.groupby(["model", "length"])["seconds"].idxmin()]
     some = pd.concat([fastest, sparse], ignore_index=True)
     is_whole = some["part"] == "model"
