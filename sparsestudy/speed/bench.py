@@ -18,7 +18,7 @@ from sparsestudy.speed.clock import Clock
 # What torch raises where a backend cannot do a case: no kernel for it (SDPA), a failed compile, a graph that
 # cannot be captured. Running out of memory is told apart from these.
 REFUSALS: tuple[type[Exception], ...] = (StudyError, RuntimeError, NotImplementedError)
-REASON_CHARACTERS = 160
+REASON_CHARACTERS = 240
 # The torch twins are written for small sizes: at 32k tokens they take minutes.
 MOST_TOKENS_OF_TWINS = 16384
 
@@ -150,6 +150,7 @@ class Bench:
 
 
 def first_line(error: Exception) -> str:
-    """Kind and first line of an error, cut to a readable length."""
+    """Kind and first line of an error, cut to a readable length; the study's own are sentences already."""
     lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"[:REASON_CHARACTERS]
+    kind = "" if isinstance(error, StudyError) else f"{type(error).__name__}: "
+    return f"{kind}{lines[0] if lines else 'no message'}"[:REASON_CHARACTERS]

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 Call = Callable[[], Any]
-# A repeat holds as many calls as fill this, at most 100, as layers follow each other in a model: the device then
-# waits for the launches of the host only where it always would.
+# A repeat holds as many calls as fill this, at most 100, as layers follow each other in a model: the device
+# then waits for the launches of the host only where it always would.
 LEAST_SECONDS = 1e-2
 MOST_CALLS = 100
 # Where all repeats of a case would take longer than this, it has the fewest that a spread needs.

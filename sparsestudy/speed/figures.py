@@ -90,7 +90,7 @@ def efficiency(rows: pd.DataFrame, *, narrow: bool = False) -> Picture:
             down=len(lengths) if narrow else 1,
             panel=1.6 if narrow else 2.3,
             entries=len(looks),
-            columns=1 if narrow else 3,
+            columns=1 if narrow else 2,
             title=0.3,
         )
         figure, grid = layout.subplots()
@@ -132,7 +132,7 @@ def time(rows: pd.DataFrame, crossings: pd.DataFrame, *, narrow: bool = False) -
             down=-(-len(panels) // across),
             panel=1.6 if narrow else 2.1,
             entries=len(looks),
-            columns=1 if narrow else 3,
+            columns=1 if narrow else 2,
             left=0.72,
             title=0.3,
             gap=0.4,
@@ -192,6 +192,7 @@ def split(rows: pd.DataFrame, *, narrow: bool = False) -> Picture:
                 axes.barh(place, share, left=start, color=looks[part][0], height=0.7)
                 start = start + share
             axes.axvline(1, color=style.DENSE, linewidth=1.0)
+            axes.set_xlim(0, 1.05 * max(1.0, float(start.max(initial=0.0))))
             axes.set_yticks(range(len(names)), names)
             axes.set_ylim(len(names) - 0.5, -0.5)
             axes.set_title(general.tokens(length))

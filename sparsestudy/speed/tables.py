@@ -101,7 +101,7 @@ def crossings(table: pd.DataFrame) -> pd.DataFrame:
     every length is faster and infinite where the longest is not.
     """
     attention = (table["part"] == "prefill") & (table["stage"] == "total")
-    whole = (table["part"] == "model") & (table["stage"] == "prefill") & (table["method_name"] != "dense")
+    whole = (table["part"] == "model") & (table["stage"] == "prefill") & (table["method"] != "dense")
     rows = []
     some = table[(attention | whole) & table["speedup"].notna()]
     keys = ["model", "part", "stage", "method", "method_name", "block", "sparsity"]

@@ -22,10 +22,7 @@ def kernels(rows: pd.DataFrame) -> pd.DataFrame:
     # A prefill with its choice does other work than the operations of attention.
     prefill = (timed["part"] == "prefill") & (timed["stage"] == "kernel") & (timed["graph"] == 0)
     some = timed[decode | prefill].copy()
-    some["series"] = [
-        f"{'decode' if row['part'] == 'decode' else 'prefill'}, {tables.code_name(row)}"
-        for row in some.to_dict("records")
-    ]
+    some["series"] = [tables.code_name(row) for row in some.to_dict("records")]
     some["intensity"] = some["flops"] / some["bytes"]
     some["rate"] = some["flops"] / some["seconds"]
     return cast(pd.DataFrame, some.reset_index(drop=True))
@@ -102,7 +99,7 @@ def roofline_caption(rows: pd.DataFrame) -> str:
         f"How far each kernel stays below what the device can do: the slope is a copy "
         f"({copy / 1e12:.3g} TB/s), the flat line a square product ({multiply / 1e12:.3g} tera-operations "
         "per second), both measured in the same run. Operations are those of the attended pairs, bytes the "
-        "least that must move. Decode is bound by memory, prefill by products."
+        "least that must move. Decode steps stand on the left, where memory is the limit, prefills on the right."
     )
 
 
