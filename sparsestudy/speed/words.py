@@ -99,7 +99,8 @@ def roofline_caption(rows: pd.DataFrame) -> str:
         f"How far each kernel stays below what the device can do: the slope is a copy "
         f"({copy / 1e12:.3g} TB/s), the flat line a square product ({multiply / 1e12:.3g} tera-operations "
         "per second), both measured in the same run. Operations are those of the attended pairs, bytes the "
-        "least that must move. Decode steps stand on the left, where memory is the limit, prefills on the right."
+        "least that must move. Decode steps stand on the left, where memory is the limit, prefills on the "
+        "right."
     )
 
 
