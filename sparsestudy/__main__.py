@@ -18,7 +18,8 @@ INTERRUPTED = 130
 def _commands() -> dict[str, ModuleType]:
     """The command modules by name; importing them loads nothing heavy."""
     names = sorted(info.name for info in pkgutil.iter_modules(commands.__path__))
-    return {name: importlib.import_module(f"{commands.__name__}.{name}") for name in names}
+    modules = {name: importlib.import_module(f"{commands.__name__}.{name}") for name in names}
+    return {name.replace("_", "-"): module for name, module in modules.items()}
 
 
 def build_parser() -> argparse.ArgumentParser:

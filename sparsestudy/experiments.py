@@ -15,6 +15,8 @@ from sparsestudy.mask_schema import MASKS
 from sparsestudy.parameters import AccuracyParameters, MaskParameters, RunParameters
 from sparsestudy.schema import ACCURACY, Schema
 from sparsestudy.specs import nearest
+from sparsestudy.speed.parameters import SpeedParameters
+from sparsestudy.speed.schema import SPEED
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -55,6 +57,15 @@ EXPERIMENTS: dict[str, Experiment] = {
         FIDELITY,
         "sparsestudy.fidelity",
         ("methods", "sparsities", "texts", "steps", "bins", "seed", "dtype", "batch_tokens"),
+    ),
+    "speed": Experiment(
+        SpeedParameters,
+        SPEED,
+        "sparsestudy.speed.capture",
+        (
+            *("methods", "sparsities", "parts", "kernels_of", "blocks", "batches", "end_to_end"),
+            *("end_to_end_sparsity", "repeats", "steps", "seed", "dtype"),
+        ),
     ),
 }
 

@@ -131,7 +131,7 @@ def provenance(data: xr.Dataset, plans: dict[tuple[str, int], ShardPlan]) -> Sho
 
 
 def _origin(at: xr.Dataset, model: str, length: int, plan: ShardPlan | None) -> dict[str, str]:
-    backends = sorted({str(value) for value in at["backend"].values if value})
+    backends = sorted({str(value) for value in at["backend"].values.ravel() if value})
     key = json.loads(str(at["key"].item()) or "{}")
     return {
         "model": model,

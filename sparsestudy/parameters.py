@@ -159,6 +159,22 @@ class RunParameters(BaseModel):
         """The tasks whose prompts the run reads."""
         raise NotImplementedError
 
+    def identity(self, model: str) -> str:
+        """What identifies the weights of one of the models: their sha256."""
+        from sparsestudy.models import weights_sha256
+
+        return weights_sha256(model)
+
+    def obtain(self, model: str) -> None:
+        """Make sure that the weights of one of the models are here.
+
+        Raises:
+            WeightsUnavailable: they cannot be had.
+        """
+        from sparsestudy.models import fetch
+
+        fetch(model)
+
     def shards(self) -> list[ShardOf[Self]]:
         """One shard for each model and length, which is one dataset file."""
         return [ShardOf(self, model, length) for model in self.models for length in self.lengths]

@@ -39,6 +39,9 @@ OUTSIDE = frozenset(
         ".mask_schema",
         ".fidelity_parameters",
         ".fidelity_schema",
+        ".speed",
+        ".speed.parameters",
+        ".speed.schema",
         ".dataset",
         ".merging",
         ".opening",
@@ -63,7 +66,6 @@ def shard_key(shard: Shard) -> dict[str, str]:
     """
     from sparsestudy.experiments import experiment
     from sparsestudy.methods import METHODS
-    from sparsestudy.models import weights_sha256
     from sparsestudy.tasks import TASKS
 
     run = shard.run
@@ -72,7 +74,7 @@ def shard_key(shard: Shard) -> dict[str, str]:
     decisive = {name: plain[name] for name in kind.decisive} | {"model": shard.model, "length": shard.length}
     key = {
         "parameters": _hash(json.dumps(decisive, sort_keys=True)),
-        "weights": weights_sha256(shard.model),
+        "weights": run.identity(shard.model),
         f"code:{kind.entry.rpartition('.')[2]}": code_hash(kind.entry),
     }
     for spec in run.methods:

@@ -154,8 +154,10 @@ def _check_cells(dataset: xr.Dataset, measured: str) -> None:
         raise StudyError(f"the variable '{measured}' has a value where the status says that nothing ran.")
     if (ran & ~has_value).any():
         raise StudyError(f"the variable '{measured}' is empty where the status says that the cell ran.")
-    lowest = np.isfinite(dataset.variables["lowest_density"].values)
-    if (lowest & (status != UNREACHABLE)).any():
+    if (
+        "lowest_density" in dataset.variables
+        and (np.isfinite(dataset.variables["lowest_density"].values) & (status != UNREACHABLE)).any()
+    ):
         raise StudyError("the variable 'lowest_density' has a value where the status is not unreachable.")
     if "request_flops" in dataset.variables:
         _check_costs(dataset, ran)

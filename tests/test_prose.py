@@ -22,12 +22,13 @@ ROOT = Path(__file__).resolve().parents[1]
 # Modules whose text reaches the pages; examples.py is left out, since it writes commands to paste.
 FIDELITY = ("fidelity_blocks", "fidelity_words", "fidelity_figures", "fidelity_tables")
 MASKS = ("mask_blocks", "mask_words", "mask_figures", "mask_tables")
+SPEED = ("speed/blocks", "speed/words", "speed/figures", "speed/tables", "speed/bars")
 TASK_PAGE = ("task_blocks", "task_prompts", "task_tables")
 CLAIMS = ("claim_blocks", "claim_words", "claim_figures", "claim_tables")
 ESTIMANDS = ("budgets", "evidence", "frontiers", "ledger", "methods", "pairs", "tolerances", "trends")
 WRITERS = (
     *("findings", "words", "blocks", "report", "listings", "figures", "panels", "dots", "tables"),
-    *(*MASKS, *TASK_PAGE, *FIDELITY, *CLAIMS, *(f"claims/{name}" for name in ESTIMANDS)),
+    *(*MASKS, *TASK_PAGE, *FIDELITY, *SPEED, *CLAIMS, *(f"claims/{name}" for name in ESTIMANDS)),
 )
 COUNTING = (
     r"(one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|forty|fifty|sixty|seventy|eighty|"

@@ -21,6 +21,7 @@ from pages import PAGES as SOURCES
 from synthetic import write_run
 from synthetic_fidelity import write_fidelity
 from synthetic_masks import write_masks
+from synthetic_speed import write_speed
 
 from sparsestudy import (
     assets,
@@ -127,7 +128,8 @@ def run_page(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.mark.parametrize("page", PAGES)
 def test_pages_run_without_any_data(run_page: Any, page: str) -> None:
     shown = run_page(page)
-    if page in ("index", "accuracy", "tasks", "methods", "fidelity", "decide", "compare", "environment"):
+    plain = ("tasks", "methods", "fidelity", "speed", "decide", "compare", "environment")
+    if page in ("index", "accuracy", *plain):
         assert "No published run" in shown.text
         assert "git restore" in shown.text
     if page == "compare":
@@ -143,6 +145,7 @@ def test_pages_run_with_published_and_local_data(run_page: Any, page: str) -> No
     write_run({**STUDY, "run": "mine", "published": False, "lengths": [1024], "methods": ["quest"]})
     write_masks()
     write_fidelity()
+    write_speed()
     shown = run_page(page)
     text = shown.text + "".join(shown.glued.values())
     if page in ("index", "accuracy"):
@@ -165,6 +168,16 @@ def test_pages_run_with_published_and_local_data(run_page: Any, page: str) -> No
         assert "the mean divergence is smallest under" in text
         assert report.published("fidelity")[0].hash in text
         assert all(len(alt) > 80 for alt in re.findall(r'alt="([^"]*)"', text))
+    if page == "speed":
+        for figure in ("roofline", "efficiency", "time", "split"):
+            assert text.count(f'id="figure-speed-{figure}-') == 1
+        assert "9 of 32 are met" in text
+        assert "RuntimeError: no such kernel" in text
+        assert "not measured" in text
+        assert report.published("speed")[0].hash in text
+        assert all(len(alt) > 80 for alt in re.findall(r'alt="([^"]*)"', text))
+    if page == "speed-log":
+        assert "Warp-specialised kernel" in text
     if page == "compare":
         assert "smoke" in text
         assert "the same" in text

@@ -101,7 +101,7 @@ def _mode(args: argparse.Namespace, scheduled: bool, published: bool) -> Mode:
 
 
 def _run_file(file: Path, args: argparse.Namespace, scheduled: bool) -> int:
-    from sparsestudy import models, paths, plan, runfiles, runs
+    from sparsestudy import paths, plan, runfiles, runs
 
     parameters = runfiles.read(file)
     runs.require_run_extra()
@@ -113,7 +113,7 @@ def _run_file(file: Path, args: argparse.Namespace, scheduled: bool) -> int:
         if item.shard not in wanted:
             print(f"{paths.shown(item.shard.path)} is fresh; --force makes it again", file=sys.stderr)
     for model in dict.fromkeys(shard.model for shard in wanted):
-        models.fetch(model)
+        parameters.obtain(model)
     runs.execute(wanted, _mode(args, scheduled, parameters.published), args.force, args.jobs)
     return 0
 
@@ -145,9 +145,10 @@ def _with_weights(shards: list[Shard]) -> list[Shard]:
     from sparsestudy import models, paths
 
     problems: dict[str, str] = {}
-    for model in dict.fromkeys(shard.model for shard in shards):
+    # A shape of the speed study may have the name of somebody's model.
+    for (_, model), run in {(shard.run.experiment, shard.model): shard.run for shard in shards}.items():
         try:
-            models.fetch(model)
+            run.obtain(model)
         except models.WeightsUnavailable as error:
             problems[model] = str(error)
     for folder in dict.fromkeys(shard.path.parent for shard in shards):
