@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # Modules whose text reaches the pages; examples.py is left out, since it writes commands to paste.
 FIDELITY = ("fidelity_blocks", "fidelity_words", "fidelity_figures", "fidelity_tables")
 MASKS = ("mask_blocks", "mask_words", "mask_figures", "mask_tables")
-TASK_PAGE = ("task_blocks", "task_prompts", "task_tables")
+TASK_PAGE = ("task_blocks", "task_tables")
 CLAIMS = ("claim_blocks", "claim_words", "claim_figures", "claim_tables")
 ESTIMANDS = ("budgets", "evidence", "frontiers", "ledger", "methods", "pairs", "tolerances", "trends")
 WRITERS = (
