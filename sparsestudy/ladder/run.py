@@ -1,0 +1,144 @@
+"""From a request on the command line to a checkpoint: train, evaluate, write."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+import subprocess
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sparsestudy.ladder.checkpoint import save, thinned
+from sparsestudy.ladder.data import CURRENT, LEARNED, Batches, Schedule
+from sparsestudy.ladder.mixture import MIXTURE
+from sparsestudy.ladder.rungs import CONTEXT, NANO, Rung, rung
+from sparsestudy.ladder.score import SAMPLES, scores
+from sparsestudy.ladder.tokenizer import build
+from sparsestudy.ladder.train import DECAY, TEXT, WARMUP, Recipe, Trained, train
+
+# Millions of tokens at each length, the same for all rungs.
+SCHEDULE = Schedule.parse("128:60,256:50,512:50,1024:60,2048:60,4096:60,8192:40,16384:30")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for; see ``python -m sparsestudy.ladder train --help``."""
+
+    rung: str
+    seed: int
+    out: Path
+    seconds: float
+    workers: int
+    schedule: str | None = None
+    rate: float = 0.0
+    tasks: str | None = None
+    eager: bool = False
+
+    @property
+    def command(self) -> str:
+        """The command that asks for the same."""
+        parts = ["python", "-m", "sparsestudy.ladder", "train", "--rung", self.rung, "--seed", str(self.seed)]
+        for name in ("schedule", "rate", "tasks"):
+            if getattr(self, name):
+                parts += [f"--{name}", str(getattr(self, name))]
+        return shlex.join([*parts, "--out", "models"])
+
+
+def run(request: Request) -> Path:
+    """Train a rung, evaluate it, and write its checkpoint.
+
+    Returns:
+        The folder of the checkpoint.
+
+    Raises:
+        StudyError: no such rung, or a schedule that cannot be read.
+    """
+    import torch
+
+    shape = rung(request.rung)
+    schedule = Schedule.parse(request.schedule) if request.schedule else SCHEDULE
+    batches = Batches(schedule, request.seed)
+    if request.tasks:
+        batches = replace(batches, tasks=tuple(request.tasks.split(",")))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    recipe = Recipe(shape, batches, request.seed, request.rate, WARMUP, request.seconds, request.workers, eager=request.eager)
+    request.out.mkdir(parents=True, exist_ok=True)
+    curve = request.out / f"{shape.name}-seed{request.seed}.jsonl"
+    curve.unlink(missing_ok=True)
+    trained = train(recipe, device, curve)
+    model, tokenizer = trained.model.to(torch.bfloat16).eval().requires_grad_(False), build(CONTEXT)
+    folder = request.out / shape.name
+    # What was trained is kept before it is scored.
+    save(model, tokenizer, folder, card(request, recipe, trained, [], device))
+    found = scores(model, tokenizer, SAMPLES if device == "cuda" else {})
+    for entry in found:
+        print(entry, flush=True)
+    return save(model, tokenizer, folder, card(request, recipe, trained, found, device))
+
+
+def card(
+    request: Request, recipe: Recipe, trained: Trained, found: list[dict[str, Any]], device: str
+) -> dict[str, Any]:
+    """What is known about a trained rung, as the card holds it."""
+    import torch
+    import transformers
+
+    shape: Rung = recipe.rung
+    named = torch.cuda.get_device_name() if device == "cuda" else f"CPU ({platform.machine()})"
+    return {
+        "name": shape.name,
+        "parameters": shape.architecture.parameters,
+        "layers": shape.layers,
+        "hidden": shape.hidden,
+        "inner": shape.inner,
+        "heads": shape.heads,
+        "kv_heads": shape.heads // 2,
+        "head_dim": shape.head_dim,
+        "vocabulary": shape.architecture.vocabulary,
+        "context": CONTEXT if shape != NANO else recipe.batches.schedule.stages[-1][0],
+        "tasks": list(recipe.batches.tasks),
+        "mixture": {name: MIXTURE[name] for name in recipe.batches.tasks},
+        "schedule": str(recipe.batches.schedule),
+        "first": recipe.batches.schedule.stages[0][0],
+        "step_tokens": recipe.batches.tokens,
+        "current": CURRENT,
+        "learned": LEARNED,
+        "text": TEXT,
+        "rate": recipe.rate or shape.rate,
+        "warmup": recipe.warmup,
+        "decay": DECAY,
+        "seed": request.seed,
+        "steps": trained.steps,
+        "tokens": trained.tokens,
+        "ended_early": trained.steps < len(recipe.batches),
+        "seconds": round(trained.seconds, 1),
+        "tokens_per_second": round(trained.tokens / trained.seconds),
+        "device": named,
+        "command": request.command,
+        "commit": _commit(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "scores": found,
+        "curve": thinned(trained.curve),
+    }
+
+
+def score_folder(folder: Path) -> list[dict[str, Any]]:
+    """Scores of a checkpoint at the lengths of the cards."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    return scores(model.to(device).eval().requires_grad_(False), tokenizer, SAMPLES)
+
+
+def _commit() -> str:
+    """The commit of the checkout, or "unknown" outside of one."""
+    here = Path(__file__).parent
+    done = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip() or "unknown"
