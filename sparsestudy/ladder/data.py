@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from sparsestudy.errors import StudyError
-from sparsestudy.ladder.mixture import MIXTURE, label, reply, room, variants
+from sparsestudy.ladder.mixture import NAMES, reply, variants
 from sparsestudy.ladder.tokenizer import Twin, identity
 from sparsestudy.ladder.vocabulary import EOS, PAD
 from sparsestudy.seeds import seed_of
@@ -107,7 +107,7 @@ class Batches:
 
     schedule: Schedule
     seed: int
-    tasks: tuple[str, ...] = tuple(MIXTURE)
+    tasks: tuple[str, ...] = NAMES
     tokens: int = TOKENS
 
     def __len__(self) -> int:
@@ -124,17 +124,16 @@ class Batches:
         return _packed(drawn, length, np.random.default_rng(seed_of("learned", self.seed, number)))
 
     def _row(self, rng: random.Random, length: int, index: int) -> Row:
-        which = rng.randrange(len(self.tasks))
-        known, weights = variants(self.tasks[which])
-        task = rng.choices(known, weights)[0]
+        known = variants(rng.choice(self.tasks))
+        drawn = rng.choices(known, [variant.weight for variant, _ in known])[0]
         spare = rng.randrange(length // 8) if length >= VARIED else 0
-        for one in (task, known[0]):
+        for variant, task in (drawn, known[0]):
             try:
-                prompt, answer, free = encoded(one, length - room(one) - spare, index, self.seed)
+                parts = encoded(task, length - variant.room - spare, index, self.seed)
             except StudyError:  # a variant with more facts than a short text holds
                 continue
-            return Row(label(one), prompt, answer, free)
-        raise StudyError(f"{self.tasks[which]} does not fit {length} tokens; begin with longer texts.")
+            return Row(variant.label, *parts)
+        raise StudyError(f"{known[0][0].name} does not fit {length} tokens; begin with longer texts.")
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sparsestudy.ladder.checkpoint import save, thinned
+from sparsestudy.ladder.card import thinned
+from sparsestudy.ladder.checkpoint import save
 from sparsestudy.ladder.data import CURRENT, LEARNED, Batches, Schedule
 from sparsestudy.ladder.mixture import MIXTURE
 from sparsestudy.ladder.rungs import CONTEXT, NANO, Rung, rung
 from sparsestudy.ladder.score import SAMPLES, scores
 from sparsestudy.ladder.tokenizer import build
-from sparsestudy.ladder.train import DECAY, TEXT, WARMUP, Recipe, Trained, train
+from sparsestudy.ladder.train import DECAY, TEXT, Recipe, Trained, train
 
 # Millions of tokens at each length, the same for all rungs.
 SCHEDULE = Schedule.parse("128:60,256:50,512:50,1024:60,2048:60,4096:60,8192:40,16384:30")
@@ -62,7 +63,15 @@ def run(request: Request) -> Path:
     if request.tasks:
         batches = replace(batches, tasks=tuple(request.tasks.split(",")))
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    recipe = Recipe(shape, batches, request.seed, request.rate, WARMUP, request.seconds, request.workers, eager=request.eager)
+    recipe = Recipe(
+        shape,
+        batches,
+        request.seed,
+        rate=request.rate,
+        seconds=request.seconds,
+        workers=request.workers,
+        eager=request.eager,
+    )
     request.out.mkdir(parents=True, exist_ok=True)
     curve = request.out / f"{shape.name}-seed{request.seed}.jsonl"
     curve.unlink(missing_ok=True)
@@ -97,8 +106,8 @@ def card(
         "head_dim": shape.head_dim,
         "vocabulary": shape.architecture.vocabulary,
         "context": CONTEXT if shape != NANO else recipe.batches.schedule.stages[-1][0],
-        "tasks": list(recipe.batches.tasks),
-        "mixture": {name: MIXTURE[name] for name in recipe.batches.tasks},
+        "task_names": ", ".join(recipe.batches.tasks),
+        "mixture": {v.label: v.weight for v in MIXTURE if v.name in recipe.batches.tasks},
         "schedule": str(recipe.batches.schedule),
         "first": recipe.batches.schedule.stages[0][0],
         "step_tokens": recipe.batches.tokens,
@@ -108,6 +117,7 @@ def card(
         "rate": recipe.rate or shape.rate,
         "warmup": recipe.warmup,
         "decay": DECAY,
+        "precision": "bf16 autocast" if device == "cuda" else "fp32",
         "seed": request.seed,
         "steps": trained.steps,
         "tokens": trained.tokens,
@@ -130,7 +140,7 @@ def score_folder(folder: Path) -> list[dict[str, Any]]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", local_files_only=True)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", local_files_only=True)
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     return scores(model.to(device).eval().requires_grad_(False), tokenizer, SAMPLES)
 
@@ -138,7 +148,5 @@ def score_folder(folder: Path) -> list[dict[str, Any]]:
 def _commit() -> str:
     """The commit of the checkout, or "unknown" outside of one."""
     here = Path(__file__).parent
-    done = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
     return done.stdout.strip() or "unknown"

@@ -6,10 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from sparsestudy.ladder.mixture import label
+from sparsestudy.ladder.mixture import MIXTURE, Variant
 from sparsestudy.ladder.tokenizer import identity
-from sparsestudy.ladder.vocabulary import EOS, POOL
-from sparsestudy.tasks import TASKS
+from sparsestudy.ladder.vocabulary import EOS
 from sparsestudy.tasks.base import Task
 from sparsestudy.tasks.prompt import encode
 
@@ -18,13 +17,12 @@ TOGETHER = 131_072
 SAMPLES = {1024: 64, 4096: 64, 16384: 24}
 
 
-def scored_tasks() -> list[Task]:
-    """The six tasks with their default fields, and needle retrieval among four, where a guess is right in 4."""
-    return [*(TASKS[name](pool=POOL) for name in TASKS), TASKS["needle"](pool=POOL, needles=4)]
+# The six tasks with their default fields, and needle retrieval where three others distract.
+SCORED = tuple(v for v in MIXTURE if not v.fields or v.fields == {"needles": 4})
 
 
 def scores(
-    model: Any, tokenizer: Any, samples: dict[int, int], tasks: Sequence[Task] | None = None
+    model: Any, tokenizer: Any, samples: dict[int, int], chosen: Sequence[Variant] = SCORED
 ) -> list[dict[str, Any]]:
     """Evaluate on the split of the evaluations, which no training sample shares a seed with.
 
@@ -32,7 +30,7 @@ def scores(
         model: in evaluation mode, on its device.
         tokenizer: the ladder's.
         samples: for each length how many samples of each task.
-        tasks: by default :func:`scored_tasks`.
+        chosen: tasks.
 
     Returns:
         One entry for each task and length: label, length, samples, mean score, chance, share of replies that
@@ -40,14 +38,15 @@ def scores(
     """
     found = []
     for length, count in samples.items():
-        for task in tasks or scored_tasks():
+        for variant in chosen:
+            task = variant.build()
             drawn = [task.sample(tokenizer, length, i) for i in range(count)]
             replies = _replies(model, tokenizer, task, drawn, max(1, TOGETHER // length))
             judged = [task.score(sample, text) for sample, text in zip(drawn, replies, strict=True)]
             values = [score.value for score in judged]
             found.append(
                 {
-                    "task": label(task),
+                    "task": variant.label,
                     "length": length,
                     "samples": count,
                     "score": round(math.fsum(values) / count, 4),

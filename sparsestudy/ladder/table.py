@@ -40,17 +40,11 @@ def pairs() -> Iterator[Pair]:
     for smaller, larger in pairwise(RUNGS.values()):
         small, large = smaller.architecture, larger.architecture
         for length in LENGTHS:
-            yield Pair(
-                smaller,
-                larger,
-                length,
-                _density(
-                    _prefill_flops(small, length, 1), _prefill_flops(large, length, 0), _prefill_flops(large, length, 1)
-                ),
-                _density(
-                    _decode_bytes(small, length, 1), _decode_bytes(large, length, 0), _decode_bytes(large, length, 1)
-                ),
+            densities = (
+                _density(work(small, length, 1), work(large, length, 0), work(large, length, 1))
+                for work in (_prefill_flops, _decode_bytes)
             )
+            yield Pair(smaller, larger, length, *densities)
 
 
 def _density(goal: float, without: float, dense: float) -> float:

@@ -63,7 +63,12 @@ def pieces(text: str) -> list[str]:
 def words() -> tuple[str, ...]:
     """All tokens in the order of their ids: special ones, signs, numbers, letters, words in their order."""
     digits = [str(i) for i in range(10)] + [f"{i:02}" for i in range(100)]
-    fixed = [*digits, *(f" {digit}" for digit in digits), *ascii_uppercase, *(f" {c}" for c in ascii_uppercase)]
+    fixed = [
+        *digits,
+        *(f" {digit}" for digit in digits),
+        *ascii_uppercase,
+        *(f" {c}" for c in ascii_uppercase),
+    ]
     found = set(chain.from_iterable(map(pieces, _texts())))
     signs = sorted(token for token in found if not token.strip().isalnum())
     rest = sorted(found - {*fixed, *signs})
