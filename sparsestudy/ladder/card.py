@@ -4,15 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-LICENCE = "apache-2.0"
-# More lines of a curve say no more in a card.
-CURVE_LINES = 60
-
-
-def thinned(curve: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Evenly spaced lines of a curve, the last among them."""
-    every = max(1, -(-len(curve) // CURVE_LINES))
-    return curve[::-1][::every][::-1]
+LICENCE, LICENCE_URL = "Apache-2.0", "https://www.apache.org/licenses/LICENSE-2.0"
 
 
 def describe(card: dict[str, Any]) -> str:
@@ -24,7 +16,7 @@ def describe(card: dict[str, Any]) -> str:
         table.append([task, *(_cell(cells.get((task, length))) for length in lengths)])
     early = " The training ended before its last batch." if card["ended_early"] else ""
     scores = "\n".join(f"| {' | '.join(row)} |" for row in table) if cells else "None were computed."
-    return TEXT.format(licence=LICENCE, scores_table=scores, early=early, **card)
+    return TEXT.format(licence=LICENCE.lower(), scores_table=scores, early=early, **{**card["model"], **card})
 
 
 def _cell(entry: dict[str, Any] | None) -> str:
@@ -62,7 +54,7 @@ AdamW, highest learning rate {rate:g}, {warmup} steps of warm-up, a straight fal
 ```
 
 Seed {seed}, commit {commit}, torch {torch}, transformers {transformers}. The training curve is in
-`card.json`.
+`curve.jsonl`.
 
 **Scores.** Mean score of generated answers, split `eval`, dense attention:
 

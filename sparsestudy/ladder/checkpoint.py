@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ from sparsestudy.weights import manifest
 WEIGHTS, CARD = "model.safetensors", "card.json"
 
 
-def save(model: Any, tokenizer: Any, folder: Path, card: dict[str, Any]) -> Path:
-    """Write weights in bf16, config, tokenizer, ``card.json`` and ``README.md``.
+def save(model: Any, tokenizer: Any, folder: Path, card: dict[str, Any], curve: Sequence[Any]) -> Path:
+    """Write weights in bf16, config, tokenizer, ``card.json``, ``curve.jsonl`` and ``README.md``.
 
     A folder of that name is replaced; until then it stays as it is.
 
@@ -25,6 +26,7 @@ def save(model: Any, tokenizer: Any, folder: Path, card: dict[str, Any]) -> Path
         tokenizer: the ladder's.
         folder: appears when everything is written.
         card: what is known about the training; the weights' sha256 and size are read from the file.
+        curve: lines of the training curve.
 
     Returns:
         The folder.
@@ -37,7 +39,10 @@ def save(model: Any, tokenizer: Any, folder: Path, card: dict[str, Any]) -> Path
         model.to(torch.bfloat16).save_pretrained(work)
         tokenizer.save_pretrained(work)
         weights = work / WEIGHTS
-        card = {**card, "bytes": weights.stat().st_size, "sha256": manifest.sha256(weights)}
+        card = {**card, "bytes": weights.stat().st_size}
+        card["model"] = {**card["model"], "sha256": manifest.sha256(weights)}
+        lines = "".join(f"{json.dumps(line)}\n" for line in curve)
+        (work / "curve.jsonl").write_text(lines, encoding="utf-8")
         (work / CARD).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
         (work / "README.md").write_text(describe(card), encoding="utf-8")
         work.chmod(0o755)

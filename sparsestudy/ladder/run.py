@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sparsestudy.ladder.card import thinned
+from sparsestudy.ladder.card import LICENCE, LICENCE_URL
 from sparsestudy.ladder.checkpoint import save
 from sparsestudy.ladder.data import CURRENT, LEARNED, Batches, Schedule
 from sparsestudy.ladder.mixture import MIXTURE
@@ -79,11 +79,11 @@ def run(request: Request) -> Path:
     model, tokenizer = trained.model.to(torch.bfloat16).eval().requires_grad_(False), build(CONTEXT)
     folder = request.out / shape.name
     # What was trained is kept before it is scored.
-    save(model, tokenizer, folder, card(request, recipe, trained, [], device))
+    save(model, tokenizer, folder, card(request, recipe, trained, [], device), trained.curve)
     found = scores(model, tokenizer, SAMPLES if device == "cuda" else {})
     for entry in found:
         print(entry, flush=True)
-    return save(model, tokenizer, folder, card(request, recipe, trained, found, device))
+    return save(model, tokenizer, folder, card(request, recipe, trained, found, device), trained.curve)
 
 
 def card(
@@ -97,7 +97,14 @@ def card(
     named = torch.cuda.get_device_name() if device == "cuda" else f"CPU ({platform.machine()})"
     return {
         "name": shape.name,
-        "parameters": shape.architecture.parameters,
+        "model": {
+            "architecture": f"Llama, {shape.layers} layers, {shape.heads} query and {shape.heads // 2} "
+            f"key-value heads of dimension {shape.head_dim}",
+            "parameters": shape.architecture.parameters,
+            "context": CONTEXT if shape != NANO else recipe.batches.schedule.stages[-1][0],
+            "licence": LICENCE,
+            "licence_url": LICENCE_URL,
+        },
         "layers": shape.layers,
         "hidden": shape.hidden,
         "inner": shape.inner,
@@ -105,7 +112,6 @@ def card(
         "kv_heads": shape.heads // 2,
         "head_dim": shape.head_dim,
         "vocabulary": shape.architecture.vocabulary,
-        "context": CONTEXT if shape != NANO else recipe.batches.schedule.stages[-1][0],
         "task_names": ", ".join(recipe.batches.tasks),
         "mixture": {v.label: v.weight for v in MIXTURE if v.name in recipe.batches.tasks},
         "schedule": str(recipe.batches.schedule),
@@ -130,7 +136,6 @@ def card(
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "scores": found,
-        "curve": thinned(trained.curve),
     }
 
 
