@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from itertools import accumulate
+from functools import cache, cached_property
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,9 @@ from sparsestudy.ladder.vocabulary import EOS, PAD
 from sparsestudy.seeds import seed_of
 from sparsestudy.tasks.base import Task
 
-# Tokens of a batch, whatever its length: every step has the same shapes outside attention.
-TOKENS = 131_072
+# Tokens of a batch while the texts are short, and afterwards. What a rung learns first, it learns by the
+# number of steps and not by that of samples, of which a short text gives many; a long one gives few.
+SHORT, FEW, MANY = 512, 32_768, 131_072
 # Share of the batches at the length that the schedule has reached; the others are shorter.
 CURRENT = 0.7
 # Share of the context's positions whose next token is learned.
@@ -56,7 +58,7 @@ class Schedule:
     """How long the texts are: ``(length, millions of tokens)`` in rising order of lengths.
 
     Raises:
-        StudyError: a length that does not divide the tokens of a batch, or is out of order.
+        StudyError: lengths that are out of order or do not divide the tokens of a batch.
     """
 
     stages: tuple[tuple[int, float], ...]
@@ -64,14 +66,18 @@ class Schedule:
     def __post_init__(self) -> None:
         """Check the lengths."""
         lengths = [length for length, _ in self.stages]
-        if not lengths or lengths != sorted(set(lengths)) or any(TOKENS % length for length in lengths):
+        if not lengths or lengths != sorted(set(lengths)) or any(MANY % length for length in lengths):
             raise StudyError(
-                f"A schedule has rising lengths that are powers of two up to {TOKENS}, not {lengths}."
+                f"A schedule has rising lengths that are powers of two up to {MANY}, not {lengths}."
             )
 
     @classmethod
     def parse(cls, text: str) -> Schedule:
-        """Read ``128:40,256:20``."""
+        """Read ``128:40,256:20``.
+
+        Raises:
+            StudyError: it cannot be read.
+        """
         try:
             pairs = [part.split(":") for part in text.split(",")]
             return cls(tuple((int(length), float(millions)) for length, millions in pairs))
@@ -81,17 +87,18 @@ class Schedule:
     def __str__(self) -> str:
         return ",".join(f"{length}:{millions:g}" for length, millions in self.stages)
 
-    @property
+    @cached_property
     def ends(self) -> list[int]:
-        """Batches at the end of each stage."""
-        return [round(total * 1e6 / TOKENS) for total in accumulate(millions for _, millions in self.stages)]
+        """Batches up to the end of each stage."""
+        return list(accumulate(max(1, round(m * 1e6 / self.tokens(length))) for length, m in self.stages))
 
-    def length(self, number: int, rng: random.Random) -> int:
-        """The length of a batch: mostly the current one, else a shorter one."""
-        stage = next((i for i, end in enumerate(self.ends) if number < end), len(self.stages) - 1)
-        if stage and rng.random() >= CURRENT:
-            stage = rng.randrange(stage)
-        return self.stages[stage][0]
+    def stage(self, number: int) -> int:
+        """The stage of a batch."""
+        return bisect_right(self.ends, number)
+
+    def tokens(self, length: int) -> int:
+        """Tokens of a batch in the stage of this length."""
+        return FEW if length <= SHORT else MANY
 
 
 @dataclass(frozen=True)
@@ -102,38 +109,54 @@ class Batches:
         schedule: the lengths.
         seed: of the training.
         tasks: names of the tasks, equally often.
-        tokens: of a batch.
+        shrink: a batch has this many times fewer tokens, and there are as many more; for tests.
     """
 
     schedule: Schedule
     seed: int
     tasks: tuple[str, ...] = NAMES
-    tokens: int = TOKENS
+    shrink: int = 1
 
     def __len__(self) -> int:
-        return self.schedule.ends[-1] * TOKENS // self.tokens
+        return self.schedule.ends[-1] * self.shrink
+
+    @property
+    def total(self) -> int:
+        """Tokens of all batches."""
+        ends = [0, *self.schedule.ends]
+        stages = zip(self.schedule.stages, pairwise(ends), strict=True)
+        return sum((stop - start) * self.schedule.tokens(length) for (length, _), (start, stop) in stages)
+
+    def tokens(self, number: int) -> int:
+        """Tokens of a batch, padding included."""
+        stages = self.schedule.stages
+        return self.schedule.tokens(stages[self.schedule.stage(number // self.shrink)][0]) // self.shrink
 
     def __getitem__(self, number: int) -> Batch:
         """Build a batch."""
         if not 0 <= number < len(self):
             raise IndexError(number)
         rng = random.Random(seed_of("ladder", self.seed, number))
-        length = self.schedule.length(number * self.tokens // TOKENS, rng)
-        rows = self.tokens // length
-        drawn = [self._row(rng, length, number * TOKENS + row) for row in range(rows)]
+        stage = self.schedule.stage(number // self.shrink)
+        if stage and rng.random() >= CURRENT:
+            stage = rng.randrange(stage)
+        length = self.schedule.stages[stage][0]
+        rows = self.tokens(number) // length
+        drawn = [self._row(rng, length, number * MANY + row) for row in range(rows)]
         return _packed(drawn, length, np.random.default_rng(seed_of("learned", self.seed, number)))
 
     def _row(self, rng: random.Random, length: int, index: int) -> Row:
+        """A sample of one of the tasks; where it does not fit, one of a shorter variant or task."""
         known = variants(rng.choice(self.tasks))
         drawn = rng.choices(known, [variant.weight for variant, _ in known])[0]
         spare = rng.randrange(length // 8) if length >= VARIED else 0
-        for variant, task in (drawn, known[0]):
+        for variant, task in (drawn, known[0], *(variants(name)[0] for name in self.tasks)):
             try:
                 parts = encoded(task, length - variant.room - spare, index, self.seed)
-            except StudyError:  # a variant with more facts than a short text holds
+            except StudyError:  # it has more facts than so short a text holds
                 continue
             return Row(variant.label, *parts)
-        raise StudyError(f"{known[0][0].name} does not fit {length} tokens; begin with longer texts.")
+        raise StudyError(f"No task fits {length} tokens; begin with longer texts.")
 
 
 @dataclass(frozen=True)

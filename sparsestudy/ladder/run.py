@@ -11,7 +11,7 @@ from typing import Any
 
 from sparsestudy.ladder.card import LICENCE, LICENCE_URL
 from sparsestudy.ladder.checkpoint import save
-from sparsestudy.ladder.data import CURRENT, LEARNED, Batches, Schedule
+from sparsestudy.ladder.data import CURRENT, FEW, LEARNED, MANY, SHORT, Batches, Schedule
 from sparsestudy.ladder.mixture import MIXTURE
 from sparsestudy.ladder.rungs import CONTEXT, NANO, Rung, rung
 from sparsestudy.ladder.score import SAMPLES, scores
@@ -116,7 +116,9 @@ def card(
         "mixture": {v.label: v.weight for v in MIXTURE if v.name in recipe.batches.tasks},
         "schedule": str(recipe.batches.schedule),
         "first": recipe.batches.schedule.stages[0][0],
-        "step_tokens": recipe.batches.tokens,
+        "few": FEW,
+        "many": MANY,
+        "short": SHORT,
         "current": CURRENT,
         "learned": LEARNED,
         "text": TEXT,
@@ -127,7 +129,7 @@ def card(
         "seed": request.seed,
         "steps": trained.steps,
         "tokens": trained.tokens,
-        "ended_early": trained.steps < len(recipe.batches),
+        "ended_early": trained.ended_early,
         "seconds": round(trained.seconds, 1),
         "tokens_per_second": round(trained.tokens / trained.seconds),
         "device": named,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Iterator
@@ -37,7 +38,7 @@ class Recipe:
         seconds: the loop ends by then at the latest; the learning rate falls with the share of batches or of
             this time, whichever is larger. A training that ends early says so.
         workers: processes that build batches; 0 builds them in this one.
-        every: steps between lines of the curve.
+        every: tokens between lines of the curve.
         eager: whether nothing is compiled.
     """
 
@@ -48,19 +49,29 @@ class Recipe:
     warmup: int = WARMUP
     seconds: float = math.inf
     workers: int = 0
-    every: int = 25
+    every: int = 8_000_000
     eager: bool = False
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained model in fp32, and how it went."""
+    """A trained model in fp32, and how it went.
+
+    Args:
+        model: in training mode, on its device.
+        curve: lines of the curve.
+        steps: that were taken.
+        tokens: that were seen, padding included.
+        seconds: wall time.
+        ended_early: whether the time was over before the last batch.
+    """
 
     model: Any
     curve: list[dict[str, Any]]
     steps: int
     tokens: int
     seconds: float
+    ended_early: bool
 
 
 def train(recipe: Recipe, device: str, curve: Path | None = None, shown: bool = True) -> Trained:
@@ -73,61 +84,97 @@ def train(recipe: Recipe, device: str, curve: Path | None = None, shown: bool = 
         shown: whether to print them, too.
     """
     cuda = device == "cuda"
+    # Before the GPU is touched: the processes that build batches are forks of this one.
     batches = iter(_loader(recipe))
     model = initial(recipe.rung, recipe.seed).to(device)
     forward = Forward(model, compiled=cuda and not recipe.eager)
     optimizer = _optimizer(model, cuda)
-    lines, pending = Curve(curve), []
-    total, rate = len(recipe.batches), recipe.rate or recipe.rung.rate
-    losses: list[tuple[Tensor, Tensor]] = []
-    start = time.perf_counter()
-    step = waited = 0.0
-    for step, batch in enumerate(_timed(batches), 1):
-        waited += batch[1]
-        share = max((step - 1) / total, (time.perf_counter() - start) / recipe.seconds)
+    log = _Log(Curve(curve), recipe.every, shown)
+    total, rate = recipe.batches.total, recipe.rate or recipe.rung.rate
+    for batch in iter(lambda: log.waited_for(batches), None):
+        share = max(log.tokens / total, log.seconds / recipe.seconds)
         if share >= 1:
-            step -= 1
             break
         for group in optimizer.param_groups:
-            group["lr"] = rate * factor(step, share, recipe.warmup)
+            group["lr"] = rate * factor(log.steps + 1, share, recipe.warmup)
         with torch.autocast(device, torch.bfloat16, enabled=cuda):
-            text, reply, best = _losses(forward, batch[0], device)
+            text, reply, best = _losses(forward, batch, device)
         (TEXT * text + reply).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        losses.append((text.detach(), reply.detach()))
-        pending.append((batch[0], best))
-        if step % recipe.every == 0 or step == total:
-            # The only moments at which the processor waits for the GPU.
-            for one, tokens in pending:
-                lines.add(one, tokens.cpu().numpy())
-            mean = torch.tensor([[float(a), float(b)] for a, b in losses]).mean(0)
-            line = lines.write(
-                step=step,
-                tokens=step * recipe.batches.tokens,
-                seconds=round(time.perf_counter() - start, 1),
-                waited=round(waited, 1),
-                text_loss=round(float(mean[0]), 4),
-                reply_loss=round(float(mean[1]), 4),
-            )
-            pending, losses = [], []
-            if shown:
-                print(line, flush=True)
-    seconds = time.perf_counter() - start
-    return Trained(model, lines.lines, int(step), int(step) * recipe.batches.tokens, seconds)
+        log.add(batch, text.detach(), reply.detach(), best)
+    log.write()
+    return Trained(model, log.curve.lines, log.steps, log.tokens, log.seconds, log.tokens < total)
+
+
+class _Log:
+    """Counts steps and time, and writes a line of the curve now and then."""
+
+    def __init__(self, curve: Curve, every: int, shown: bool) -> None:
+        self.curve, self.every, self.shown = curve, every, shown
+        self.steps = self.tokens = 0
+        self._waited, self._written = 0.0, 0
+        self._pending: list[tuple[Batch, Tensor, Tensor, Tensor]] = []
+        self._start = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Since the beginning."""
+        return time.perf_counter() - self._start
+
+    def waited_for(self, batches: Iterator[Batch]) -> Batch | None:
+        """The next batch, if there is one; the time until it was there is counted."""
+        start = time.perf_counter()
+        batch = next(batches, None)
+        self._waited += time.perf_counter() - start
+        return batch
+
+    def add(self, batch: Batch, text: Tensor, reply: Tensor, best: Tensor) -> None:
+        """Count a step; what is on the GPU stays there until a line is written, so that nothing waits."""
+        self.steps += 1
+        self.tokens += batch.ids.size
+        self._pending.append((batch, text, reply, best))
+        if self.tokens - self._written >= self.every:
+            self.write()
+
+    def write(self) -> None:
+        """Write a line about the steps since the last one."""
+        if not self._pending:
+            return
+        for batch, _, _, best in self._pending:
+            self.curve.add(batch, best.cpu().numpy())
+        mean = torch.stack([torch.stack([text, reply]) for _, text, reply, _ in self._pending]).mean(0)
+        line = self.curve.write(
+            step=self.steps,
+            tokens=self.tokens,
+            seconds=round(self.seconds, 1),
+            waited=round(self._waited, 1),
+            text_loss=round(float(mean[0]), 4),
+            reply_loss=round(float(mean[1]), 4),
+        )
+        self._pending, self._written = [], self.tokens
+        if self.shown:
+            print(json.dumps(line), flush=True)
 
 
 def initial(rung: Rung, seed: int) -> Any:
-    """The untrained model; what writes into the residual stream begins smaller, by the depth."""
+    """The untrained model.
+
+    A matrix begins with the standard deviation 1 / sqrt(inputs), and smaller by the depth where it writes
+    into the residual stream. With the 0.02 of transformers a narrow rung learns no lookup: its queries and
+    keys begin 3 to 5 times too small to tell tokens apart, and stay where all keys weigh the same.
+    """
     from transformers import LlamaForCausalLM
 
     torch.manual_seed(seed)
     model = LlamaForCausalLM(rung.config())
     with torch.no_grad():
         for layer in model.model.layers:
-            for projection in (layer.self_attn.o_proj, layer.mlp.down_proj):
-                projection.weight /= math.sqrt(2 * rung.layers)
+            for name, weight in layer.named_parameters():
+                if weight.dim() > 1:
+                    writes = name.startswith(("self_attn.o_proj", "mlp.down_proj"))
+                    weight.normal_(0, (weight.shape[1] * (2 * rung.layers if writes else 1)) ** -0.5)
     return model.train()
 
 
@@ -175,13 +222,3 @@ def _loader(recipe: Recipe) -> Any:
 def _same(batch: Any) -> Any:
     """The batch as it was built: arrays, no tensors."""
     return batch
-
-
-def _timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:
-    """Each batch with the seconds it was waited for."""
-    while True:
-        start = time.perf_counter()
-        batch = next(batches, None)
-        if batch is None:
-            return
-        yield batch, time.perf_counter() - start
