@@ -16,7 +16,7 @@ def describe(card: dict[str, Any]) -> str:
         table.append([task, *(_cell(cells.get((task, length))) for length in lengths)])
     early = " The training ended before its last batch." if card["ended_early"] else ""
     scores = "\n".join(f"| {' | '.join(row)} |" for row in table) if cells else "None were computed."
-    return TEXT.format(licence=LICENCE.lower(), scores_table=scores, early=early, **{**card["model"], **card})
+    return TEXT.format(tag=LICENCE.lower(), scores_table=scores, early=early, **{**card["model"], **card})
 
 
 def _cell(entry: dict[str, Any] | None) -> str:
@@ -26,7 +26,7 @@ def _cell(entry: dict[str, Any] | None) -> str:
 
 
 TEXT = """---
-license: {licence}
+license: {tag}
 library_name: transformers
 pipeline_tag: text-generation
 ---
@@ -44,10 +44,10 @@ two. Every rung sees the same batches in the same order.
 
 **Recipe.** {steps:,} steps of {few:,} tokens (up to texts of {short}) or {many:,}, {tokens:,} tokens in all,
 in {seconds:.0f} s on one {device} ({tokens_per_second:,} tokens a second).{early}
-Texts grow from {first:,} to {context:,} tokens; millions of tokens a length: `{schedule}`. A share of {current} of the batches has the current length, the others are
-shorter. The loss is that of the replies and {text} times that of a share of {learned} of the text's tokens.
-AdamW, highest learning rate {rate:g}, {warmup} steps of warm-up, a straight fall to zero over the last
-{decay} of the training, {precision}.
+Texts grow from {first:,} to {context:,} tokens; millions of tokens a length: `{schedule}`. A share of
+{current} of the batches has the current length, the others are shorter. The loss is that of the replies and
+{text} times that of a share of {learned} of the text's tokens. AdamW, highest learning rate {rate:g},
+{warmup} steps of warm-up, a straight fall to zero over the last {decay} of the training, {precision}.
 
 ```
 {command}
