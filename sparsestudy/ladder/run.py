@@ -5,21 +5,23 @@ from __future__ import annotations
 import platform
 import shlex
 import subprocess
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sparsestudy.ladder.card import LICENCE, LICENCE_URL
 from sparsestudy.ladder.checkpoint import save
 from sparsestudy.ladder.data import CURRENT, FEW, LEARNED, MANY, SHORT, Batches, Schedule
-from sparsestudy.ladder.mixture import MIXTURE
+from sparsestudy.ladder.mixture import MIXTURE, NAMES, variants
 from sparsestudy.ladder.rungs import CONTEXT, NANO, Rung, rung
-from sparsestudy.ladder.score import SAMPLES, scores
+from sparsestudy.ladder.score import SAMPLES, SCORED, scores
 from sparsestudy.ladder.tokenizer import build
-from sparsestudy.ladder.train import DECAY, TEXT, Recipe, Trained, train
+from sparsestudy.ladder.train import DECAY, EVERY, TEXT, WARMUP, Recipe, Trained, train
 
 # Millions of tokens at each length, the same for all rungs.
 SCHEDULE = Schedule.parse("128:60,256:50,512:50,1024:60,2048:60,4096:60,8192:40,16384:30")
+# The smallest rung is for tests: one needle in 128 tokens, 16 rows a step, about a minute on two cores.
+NANO_SCHEDULE, NANO_TASKS, NANO_SHRINK, NANO_SAMPLES = Schedule.parse("128:1.2"), ("needle",), 16, {128: 32}
 
 
 @dataclass(frozen=True)
@@ -57,21 +59,9 @@ def run(request: Request) -> Path:
     """
     import torch
 
-    shape = rung(request.rung)
-    schedule = Schedule.parse(request.schedule) if request.schedule else SCHEDULE
-    batches = Batches(schedule, request.seed)
-    if request.tasks:
-        batches = replace(batches, tasks=tuple(request.tasks.split(",")))
+    recipe = recipe_of(request)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    recipe = Recipe(
-        shape,
-        batches,
-        request.seed,
-        rate=request.rate,
-        seconds=request.seconds,
-        workers=request.workers,
-        eager=request.eager,
-    )
+    shape, small = recipe.rung, recipe.rung == NANO
     request.out.mkdir(parents=True, exist_ok=True)
     curve = request.out / f"{shape.name}-seed{request.seed}.jsonl"
     curve.unlink(missing_ok=True)
@@ -80,10 +70,42 @@ def run(request: Request) -> Path:
     folder = request.out / shape.name
     # What was trained is kept before it is scored.
     save(model, tokenizer, folder, card(request, recipe, trained, [], device), trained.curve)
-    found = scores(model, tokenizer, SAMPLES if device == "cuda" else {})
+    chosen = [variant for variant in SCORED if variant.name in recipe.batches.tasks]
+    found = scores(model, tokenizer, NANO_SAMPLES if small else SAMPLES, chosen)
     for entry in found:
         print(entry, flush=True)
     return save(model, tokenizer, folder, card(request, recipe, trained, found, device), trained.curve)
+
+
+def recipe_of(request: Request) -> Recipe:
+    """The recipe of a rung, with what the request changes.
+
+    Raises:
+        StudyError: no such rung or task, or a schedule that cannot be read.
+    """
+    shape = rung(request.rung)
+    small = shape == NANO
+    schedule = NANO_SCHEDULE if small else SCHEDULE
+    tasks = NANO_TASKS if small else NAMES
+    batches = Batches(
+        Schedule.parse(request.schedule) if request.schedule else schedule,
+        request.seed,
+        tuple(request.tasks.split(",")) if request.tasks else tasks,
+        NANO_SHRINK if small else 1,
+    )
+    for name in batches.tasks:
+        variants(name)
+    return Recipe(
+        shape,
+        batches,
+        request.seed,
+        rate=request.rate,
+        warmup=50 if small else WARMUP,
+        seconds=request.seconds,
+        workers=request.workers,
+        eager=request.eager,
+        every=100_000 if small else EVERY,
+    )
 
 
 def card(
@@ -116,8 +138,8 @@ def card(
         "mixture": {v.label: v.weight for v in MIXTURE if v.name in recipe.batches.tasks},
         "schedule": str(recipe.batches.schedule),
         "first": recipe.batches.schedule.stages[0][0],
-        "few": FEW,
-        "many": MANY,
+        "few": FEW // recipe.batches.shrink,
+        "many": MANY // recipe.batches.shrink,
         "short": SHORT,
         "current": CURRENT,
         "learned": LEARNED,

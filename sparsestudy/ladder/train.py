@@ -22,6 +22,8 @@ from sparsestudy.ladder.rungs import Rung
 # Weight of the text's loss beside that of the replies.
 TEXT = 0.3
 WARMUP, DECAY = 200, 0.3
+# Tokens between lines of the curve.
+EVERY = 8_000_000
 BETAS, WEIGHT_DECAY, CLIP = (0.9, 0.95), 0.05, 1.0
 
 
@@ -49,7 +51,7 @@ class Recipe:
     warmup: int = WARMUP
     seconds: float = math.inf
     workers: int = 0
-    every: int = 8_000_000
+    every: int = EVERY
     eager: bool = False
 
 
