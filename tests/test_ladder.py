@@ -236,7 +236,7 @@ def test_the_learning_rate_rises_stays_and_falls_to_zero() -> None:
 
 
 def test_a_few_steps_lower_the_loss_and_two_runs_are_alike(tmp_path: Path) -> None:
-    batches = Batches(Schedule(((128, 0.05),)), 0, ("needle",), FEW // 1024)
+    batches = Batches(Schedule(((128, 0.03),)), 0, ("needle",), FEW // 1024)
     recipe = Recipe(
         replace(NANO, hidden=32, inner=32, heads=2), batches, 0, rate=1e-2, warmup=5, every=16_384
     )
@@ -261,11 +261,9 @@ def test_the_smallest_rung_learns_to_find_a_needle(tmp_path: Path) -> None:
     found = json.loads((folder / "card.json").read_text())
     curve = [json.loads(line) for line in (folder / "curve.jsonl").open()]
     assert curve[-1]["reply_loss"] < 0.5 * curve[0]["reply_loss"]
-    score = {entry["task"]: entry["score"] for entry in found["scores"]}
-    # Nobody guesses a number of four digits; without the text the same model never names it.
-    blind = type(TASKS["needle"])(pool="ladder", context="none")
-    assert score["needle"] > 0.5
-    assert blind.context == "none"
+    score = {entry["task"]: entry for entry in found["scores"]}
+    assert score["needle"]["score"] > 0.5  # a guess of four digits is right once in 9,000
+    assert score["needle"]["parsed"] == 1
 
 
 @pytest.fixture
