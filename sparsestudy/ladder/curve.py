@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -64,3 +65,15 @@ class Curve:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
         return line
+
+
+def thinned(lines: list[dict[str, Any]], labels: Collection[str]) -> list[dict[str, Any]]:
+    """The lines of a curve with the accuracy of some variants alone."""
+    found = []
+    for line in lines:
+        parts = {
+            length: {label: value for label, value in cells.items() if label in labels}
+            for length, cells in line["accuracy"].items()
+        }
+        found.append({**line, "accuracy": parts})
+    return found

@@ -40,31 +40,44 @@ class Variant:
 
 
 # The first variant of a task has its defaults. The others keep a rung from learning that there is always one
-# needle or two hops, and the easier ones (no hop, every chapter with a purchase) are a step to the harder.
+# needle, two hops, or a question at the end; the easier ones (no hop, every chapter with a purchase) are a
+# step to the harder.
 MIXTURE = (
     Variant("needle", 2, 5),
     Variant("needle", 1, 5, {"needles": 2}),
     Variant("needle", 4, 5, {"needles": 4}),
     Variant("needle", 2, 5, {"needles": 8}),
     Variant("needle", 1, 20, {"needles": 4, "queries": 4}),
+    Variant("needle", 1, 5, {"question": "before", "needles": 4}),
+    Variant("needle", 1, 5, {"question": "both", "needles": 4}),
     Variant("vt", 4, 13),
     Variant("vt", 1, 5, {"hops": 0}),
     Variant("vt", 2, 9, {"hops": 1}),
     Variant("vt", 1, 17, {"hops": 3}),
     Variant("vt", 1, 21, {"hops": 4}),
     Variant("vt", 1, 13, {"chains": 4}),
+    Variant("vt", 1, 13, {"question": "before"}),
+    Variant("vt", 1, 13, {"question": "both"}),
     Variant("cwe", 6, 7),
     Variant("cwe", 1, 3, {"common": 1}),
     Variant("cwe", 1, 5, {"common": 2}),
     Variant("cwe", 1, 11, {"common": 5}),
+    Variant("cwe", 1, 7, {"question": "before"}),
+    Variant("cwe", 1, 7, {"question": "both"}),
     Variant("story_retrieval", 8, 5),
     Variant("story_retrieval", 1, 23, {"queries": 3}),
+    Variant("story_retrieval", 1, 5, {"question": "before"}),
+    Variant("story_retrieval", 1, 5, {"question": "both"}),
     Variant("story_filtering", 4, 7),
     Variant("story_filtering", 2, 4, {"chapters_in_question": 1}),
     Variant("story_filtering", 1, 10, {"chapters_in_question": 3}),
+    Variant("story_filtering", 1, 7, {"question": "before"}),
+    Variant("story_filtering", 1, 7, {"question": "both"}),
     Variant("story_multihop", 5, 5),
     Variant("story_multihop", 2, 5, {"purchase_share": 1.0}),
     Variant("story_multihop", 1, 5, {"purchase_share": 0.7}),
+    Variant("story_multihop", 1, 5, {"question": "before"}),
+    Variant("story_multihop", 1, 5, {"question": "both"}),
 )
 NAMES = tuple(dict.fromkeys(variant.name for variant in MIXTURE))
 

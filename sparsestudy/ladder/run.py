@@ -11,6 +11,7 @@ from typing import Any
 
 from sparsestudy.ladder.card import LICENCE, LICENCE_URL
 from sparsestudy.ladder.checkpoint import save
+from sparsestudy.ladder.curve import thinned
 from sparsestudy.ladder.data import CURRENT, FEW, LEARNED, MANY, SHORT, Batches, Schedule
 from sparsestudy.ladder.mixture import MIXTURE, NAMES, variants
 from sparsestudy.ladder.rungs import CONTEXT, NANO, Rung, rung
@@ -68,13 +69,14 @@ def run(request: Request) -> Path:
     trained = train(recipe, device, curve)
     model, tokenizer = trained.model.to(torch.bfloat16).eval().requires_grad_(False), build(CONTEXT)
     folder = request.out / shape.name
-    # What was trained is kept before it is scored.
-    save(model, tokenizer, folder, card(request, recipe, trained, [], device), trained.curve)
     chosen = [variant for variant in SCORED if variant.name in recipe.batches.tasks]
+    lines = thinned(trained.curve, [variant.label for variant in chosen])
+    # What was trained is kept before it is scored.
+    save(model, tokenizer, folder, card(request, recipe, trained, [], device), lines)
     found = scores(model, tokenizer, NANO_SAMPLES if small else SAMPLES, chosen)
     for entry in found:
         print(entry, flush=True)
-    return save(model, tokenizer, folder, card(request, recipe, trained, found, device), trained.curve)
+    return save(model, tokenizer, folder, card(request, recipe, trained, found, device), lines)
 
 
 def recipe_of(request: Request) -> Recipe:
