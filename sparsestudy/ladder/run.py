@@ -20,7 +20,7 @@ from sparsestudy.ladder.tokenizer import build
 from sparsestudy.ladder.train import DECAY, EVERY, TEXT, WARMUP, Recipe, Trained, train
 
 # Millions of tokens at each length, the same for all rungs.
-SCHEDULE = Schedule.parse("128:60,256:50,512:50,1024:60,2048:60,4096:60,8192:40,16384:30")
+SCHEDULE = Schedule.parse("128:40,256:60,512:80,1024:100,2048:90,4096:80,8192:50,16384:40")
 # The smallest rung is for tests: one needle in 128 tokens, 16 rows a step, about a minute on two cores.
 NANO_SCHEDULE, NANO_TASKS, NANO_SHRINK, NANO_SAMPLES = Schedule.parse("128:1.2"), ("needle",), 16, {128: 32}
 
