@@ -243,7 +243,7 @@ def test_a_few_steps_lower_the_loss_and_two_runs_are_alike(tmp_path: Path) -> No
     )
     one = train(recipe, "cpu", tmp_path / "curve.jsonl", shown=False)
     losses = [line["text_loss"] for line in one.curve]
-    assert losses[-1] < 0.8 * losses[0]
+    assert losses[-1] < 0.9 * losses[0]
     assert not one.ended_early
     assert [json.loads(line) for line in (tmp_path / "curve.jsonl").open()] == one.curve
     two = train(recipe, "cpu", shown=False)
