@@ -53,7 +53,7 @@ def twin() -> Twin:
 
 def small(tasks: tuple[str, ...] = NAMES, seed: int = 0, length: int = 256) -> Batches:
     """Batches of 2,048 tokens."""
-    return Batches(Schedule(((length, 0.1), (2 * length, 0.1))), seed, tasks, FEW // 2048)
+    return Batches(Schedule(((length, 0.1), (2 * length, 0.1))), seed, tasks, MANY // 2048)
 
 
 def test_five_rungs_in_steps_of_two_that_fit_a_clone() -> None:
@@ -194,9 +194,9 @@ def test_learned_positions_are_the_replies_and_a_share_of_the_text() -> None:
 def test_the_schedule_grows_and_says_what_it_is() -> None:
     assert Schedule.parse(str(SCHEDULE)) == SCHEDULE
     assert SCHEDULE.stages[-1][0] == CONTEXT
-    batches = Batches(SCHEDULE, 0)
-    lengths = [batches.tokens(end - 1) for end in SCHEDULE.ends]
-    assert lengths == [FEW if length <= 512 else MANY for length, _ in SCHEDULE.stages]
+    batches = Batches(replace(SCHEDULE, short=512), 0)
+    tokens = [batches.tokens(end - 1) for end in batches.schedule.ends]
+    assert tokens == [FEW if length <= 512 else MANY for length, _ in SCHEDULE.stages]
     millions = sum(millions for _, millions in SCHEDULE.stages)
     assert abs(batches.total / 1e6 - millions) < 1
     for wrong in ("128", "256:1,128:1", "100:1", "a:b", ""):
@@ -237,7 +237,7 @@ def test_the_learning_rate_rises_stays_and_falls_to_zero() -> None:
 
 
 def test_a_few_steps_lower_the_loss_and_two_runs_are_alike(tmp_path: Path) -> None:
-    batches = Batches(Schedule(((128, 0.03),)), 0, ("needle",), FEW // 1024)
+    batches = Batches(Schedule(((128, 0.1),)), 0, ("needle",), MANY // 1024)
     recipe = Recipe(
         replace(NANO, hidden=32, inner=32, heads=2), batches, 0, rate=1e-2, warmup=5, every=16_384
     )

@@ -42,12 +42,13 @@ sparsestudy in a closed vocabulary of {vocabulary:,} tokens, and nothing else.
 each seen once, from the split `train`. Calibration and evaluation have splits of their own, and no seed is in
 two. Every rung sees the same batches in the same order.
 
-**Recipe.** {steps:,} steps of {few:,} tokens (up to texts of {short}) or {many:,}, {tokens:,} tokens in all,
+**Recipe.** {steps:,} steps of {step_tokens:,} tokens, {tokens:,} in all,
 in {seconds:.0f} s on one {device} ({tokens_per_second:,} tokens a second).{early}
 Texts grow from {first:,} to {context:,} tokens; millions of tokens a length: `{schedule}`. A share of
 {current} of the batches has the current length, the others are shorter. The loss is that of the replies and
 {text} times that of a share of {learned} of the text's tokens. AdamW, highest learning rate {rate:g},
-{warmup} steps of warm-up, a straight fall to zero over the last {decay} of the training, {precision}.
+initial matrices with a standard deviation of {deviation:g}, {warmup} steps of warm-up, a straight fall to
+zero over the last {decay} of the training, {precision}.
 
 ```
 {command}

@@ -19,9 +19,8 @@ from sparsestudy.ladder.vocabulary import EOS, PAD
 from sparsestudy.seeds import seed_of
 from sparsestudy.tasks.base import Task
 
-# Tokens of a batch while the texts are short, and afterwards. What a rung learns first, it learns by the
-# number of steps and not by that of samples, of which a short text gives many; a long one gives few.
-SHORT, FEW, MANY = 512, 32_768, 131_072
+# Tokens of a batch, and of one while the texts are short, where a schedule says so.
+MANY, FEW = 131_072, 32_768
 # Share of the batches at the length that the schedule has reached; the others are shorter.
 CURRENT = 0.7
 # Share of the context's positions whose next token is learned.
@@ -57,11 +56,16 @@ class Batch:
 class Schedule:
     """How long the texts are: ``(length, millions of tokens)`` in rising order of lengths.
 
+    Args:
+        stages: the lengths and how many tokens each is seen.
+        short: up to this length batches have fewer tokens.
+
     Raises:
         StudyError: lengths that are out of order or do not divide the tokens of a batch.
     """
 
     stages: tuple[tuple[int, float], ...]
+    short: int = 0
 
     def __post_init__(self) -> None:
         """Check the lengths."""
@@ -72,7 +76,7 @@ class Schedule:
             )
 
     @classmethod
-    def parse(cls, text: str) -> Schedule:
+    def parse(cls, text: str, short: int = 0) -> Schedule:
         """Read ``128:40,256:20``.
 
         Raises:
@@ -80,7 +84,7 @@ class Schedule:
         """
         try:
             pairs = [part.split(":") for part in text.split(",")]
-            return cls(tuple((int(length), float(millions)) for length, millions in pairs))
+            return cls(tuple((int(length), float(millions)) for length, millions in pairs), short)
         except ValueError as error:
             raise StudyError(f"A schedule reads '128:40,256:20' (length:millions), not '{text}'.") from error
 
@@ -98,7 +102,7 @@ class Schedule:
 
     def tokens(self, length: int) -> int:
         """Tokens of a batch in the stage of this length."""
-        return FEW if length <= SHORT else MANY
+        return FEW if length <= self.short else MANY
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import platform
 import shlex
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sparsestudy.ladder.card import LICENCE, LICENCE_URL
 from sparsestudy.ladder.checkpoint import save
 from sparsestudy.ladder.curve import thinned
-from sparsestudy.ladder.data import CURRENT, FEW, LEARNED, MANY, SHORT, Batches, Schedule
+from sparsestudy.ladder.data import CURRENT, LEARNED, MANY, Batches, Schedule
 from sparsestudy.ladder.mixture import MIXTURE, NAMES, variants
 from sparsestudy.ladder.rungs import CONTEXT, NANO, Rung, rung
 from sparsestudy.ladder.score import SAMPLES, SCORED, scores
@@ -20,9 +20,9 @@ from sparsestudy.ladder.tokenizer import build
 from sparsestudy.ladder.train import DECAY, EVERY, TEXT, WARMUP, Recipe, Trained, train
 
 # Millions of tokens at each length, the same for all rungs.
-SCHEDULE = Schedule.parse("128:40,256:60,512:80,1024:100,2048:90,4096:80,8192:50,16384:40")
+SCHEDULE = Schedule.parse("128:80,256:100,512:120,1024:120,2048:120,4096:100,8192:70,16384:50")
 # The smallest rung is for tests: one needle in 128 tokens, 16 rows a step, about a minute on two cores.
-NANO_SCHEDULE, NANO_TASKS, NANO_SHRINK, NANO_SAMPLES = Schedule.parse("128:1.2"), ("needle",), 16, {128: 32}
+NANO_SCHEDULE, NANO_TASKS, NANO_SHRINK, NANO_SAMPLES = Schedule.parse("128:1.2"), ("needle",), 64, {128: 32}
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,14 @@ class Request:
     rate: float = 0.0
     tasks: str | None = None
     eager: bool = False
+    short: int = 0
+    deviation: float = 0.0
 
     @property
     def command(self) -> str:
         """The command that asks for the same."""
         parts = ["python", "-m", "sparsestudy.ladder", "train", "--rung", self.rung, "--seed", str(self.seed)]
-        for name in ("schedule", "rate", "tasks"):
+        for name in ("schedule", "short", "rate", "deviation", "tasks"):
             if getattr(self, name):
                 parts += [f"--{name}", str(getattr(self, name))]
         return shlex.join([*parts, "--out", "models"])
@@ -62,7 +64,7 @@ def run(request: Request) -> Path:
 
     recipe = recipe_of(request)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    shape, small = recipe.rung, recipe.rung == NANO
+    shape, small = recipe.rung, request.rung == NANO.name
     request.out.mkdir(parents=True, exist_ok=True)
     curve = request.out / f"{shape.name}-seed{request.seed}.jsonl"
     curve.unlink(missing_ok=True)
@@ -87,10 +89,12 @@ def recipe_of(request: Request) -> Recipe:
     """
     shape = rung(request.rung)
     small = shape == NANO
+    if request.deviation:
+        shape = replace(shape, deviation=request.deviation)
     schedule = NANO_SCHEDULE if small else SCHEDULE
     tasks = NANO_TASKS if small else NAMES
     batches = Batches(
-        Schedule.parse(request.schedule) if request.schedule else schedule,
+        Schedule.parse(request.schedule or str(schedule), request.short),
         request.seed,
         tuple(request.tasks.split(",")) if request.tasks else tasks,
         NANO_SHRINK if small else 1,
@@ -125,7 +129,7 @@ def card(
             "architecture": f"Llama, {shape.layers} layers, {shape.heads} query and {shape.heads // 2} "
             f"key-value heads of dimension {shape.head_dim}",
             "parameters": shape.architecture.parameters,
-            "context": CONTEXT if shape != NANO else recipe.batches.schedule.stages[-1][0],
+            "context": CONTEXT if shape.name != NANO.name else recipe.batches.schedule.stages[-1][0],
             "licence": LICENCE,
             "licence_url": LICENCE_URL,
         },
@@ -140,9 +144,9 @@ def card(
         "mixture": {v.label: v.weight for v in MIXTURE if v.name in recipe.batches.tasks},
         "schedule": str(recipe.batches.schedule),
         "first": recipe.batches.schedule.stages[0][0],
-        "few": FEW // recipe.batches.shrink,
-        "many": MANY // recipe.batches.shrink,
-        "short": SHORT,
+        "step_tokens": MANY // recipe.batches.shrink,
+        "short": recipe.batches.schedule.short,
+        "deviation": shape.deviation,
         "current": CURRENT,
         "learned": LEARNED,
         "text": TEXT,

@@ -33,6 +33,7 @@ class Rung:
         heads: query heads; half as many key-value heads.
         rate: highest learning rate.
         head_dim: numbers per head.
+        deviation: standard deviation of the initial matrices.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Rung:
     heads: int
     rate: float
     head_dim: int = 64
+    deviation: float = 0.02
 
     def config(self, **changes: Any) -> Any:
         """The ``LlamaConfig`` of this rung."""
@@ -82,7 +84,8 @@ class Rung:
         )
 
 
-NANO = Rung("nano", layers=2, hidden=64, inner=64, heads=4, rate=4e-3, head_dim=32)
+# With the small initial matrices of the rungs, nano would not learn a lookup within its minute.
+NANO = Rung("nano", layers=2, hidden=64, inner=64, heads=4, rate=4e-3, head_dim=32, deviation=0.125)
 RUNGS = {
     rung.name: rung
     for rung in (
