@@ -1,6 +1,7 @@
 """Models by name: what is known about them without their weights, and how to get and load the weights.
 
-The registry is ``models.yaml`` beside this file. A user's own models go into ``models.local.yaml`` at the
+The registry is ``models.yaml`` beside this file, and the checkpoints in the folder ``models`` of the
+checkout, whose cards hold what is known about them. A user's own models go into ``models.local.yaml`` at the
 root of the checkout (git-ignored), or into the file named by ``SPARSESTUDY_MODELS``::
 
     my-model:
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from sparsestudy.errors import StudyError
 from sparsestudy.weights import manifest
 from sparsestudy.weights.catalogue import ModelRegistry
-from sparsestudy.weights.entries import FolderEntry, HubEntry, ModelEntry
+from sparsestudy.weights.entries import HubEntry, LocalEntry, ModelEntry, ShippedEntry
 
 if TYPE_CHECKING:
     import torch
@@ -60,13 +61,13 @@ def weights_sha256(name: str) -> str:
 def folder(name: str) -> Path:
     """Where a model's safetensors and tokenizer lie, or will lie once fetched."""
     entry = REGISTRY[name]
-    return entry.path if isinstance(entry, FolderEntry) else manifest.models_root() / name
+    return entry.path if isinstance(entry, LocalEntry) else manifest.models_root() / name
 
 
 def is_cached(name: str) -> bool:
     """Whether the weights are here, complete and of the registry's origin (sizes only; nothing is hashed)."""
     entry = REGISTRY[name]
-    if isinstance(entry, FolderEntry):
+    if isinstance(entry, LocalEntry):
         return True
     return manifest.problem(folder(name), entry.origin, deep=False) is None
 
@@ -89,8 +90,8 @@ def fetch(name: str, quiet: bool = False) -> Path:
         StudyError: unknown model, or a hub model without a pinned revision.
     """
     entry = REGISTRY[name]
-    if isinstance(entry, FolderEntry):
-        return entry.path
+    if isinstance(entry, LocalEntry):
+        return _sound(entry)
     if isinstance(entry, HubEntry):
         entry.require_pin()
     if manifest.problem(folder(name), entry.origin, deep=None) is None:
@@ -108,8 +109,8 @@ def ready(name: str) -> Path:
         StudyError: a file in the cache was cut short or altered.
     """
     entry = REGISTRY[name]
-    if isinstance(entry, FolderEntry):
-        return entry.path
+    if isinstance(entry, LocalEntry):
+        return _sound(entry)
     if not manifest.exists(folder(name), entry.origin):
         return fetch(name)
     problem = manifest.problem(folder(name), entry.origin, deep=None)
@@ -119,6 +120,16 @@ def ready(name: str) -> Path:
             f"`python -m sparsestudy models fetch {name}` restores them."
         )
     return folder(name)
+
+
+def _sound(entry: LocalEntry) -> Path:
+    """The folder of a local model; the weights of a shipped one are what its card says."""
+    problem = entry.problem() if isinstance(entry, ShippedEntry) else None
+    if problem:
+        raise StudyError(
+            f"The weights of '{entry.name}' are not its card's ({problem}); restore {entry.path} from git."
+        )
+    return entry.path
 
 
 def tokenizer(name: str) -> PreTrainedTokenizerBase:

@@ -8,7 +8,7 @@ import sys
 from sparsestudy import models
 from sparsestudy.errors import StudyError
 from sparsestudy.weights import catalogue, manifest
-from sparsestudy.weights.entries import FolderEntry, HubEntry
+from sparsestudy.weights.entries import FolderEntry, HubEntry, LocalEntry, ShippedEntry
 
 HELP = "list the models, or fetch, verify, pin or remove the weights of one"
 ACTIONS = {
@@ -73,8 +73,8 @@ def _row(entry: models.ModelEntry) -> list[str]:
 
 
 def _source(entry: models.ModelEntry) -> str:
-    if isinstance(entry, FolderEntry):
-        return str(entry.path)
+    if isinstance(entry, LocalEntry):
+        return str(entry.path) if isinstance(entry, FolderEntry) else "shipped"
     if isinstance(entry, HubEntry):
         return f"{entry.hub}@{entry.revision[:12]}" if entry.revision else f"{entry.hub} (unpinned)"
     more = f" and {len(entry.wheels) - 1} more" if len(entry.wheels) > 1 else ""
@@ -82,7 +82,7 @@ def _source(entry: models.ModelEntry) -> str:
 
 
 def _why_not(entry: models.ModelEntry) -> str:
-    damaged = not isinstance(entry, FolderEntry) and manifest.exists(models.folder(entry.name), entry.origin)
+    damaged = not isinstance(entry, LocalEntry) and manifest.exists(models.folder(entry.name), entry.origin)
     return "damaged" if damaged else "no"
 
 
@@ -96,6 +96,9 @@ def verify(name: str) -> str:
     entry = models.REGISTRY[name]
     if isinstance(entry, FolderEntry):
         return f"{name}: a folder of your own, weights sha256 {entry.weights_sha256()}"
+    if isinstance(entry, ShippedEntry):
+        models.ready(name)
+        return f"{name}: the weights have the sha256 of the card"
     problem = manifest.problem(models.folder(name), entry.origin, deep=True)
     if problem:
         raise StudyError(
@@ -121,6 +124,8 @@ def remove(name: str) -> str:
     entry = models.REGISTRY[name]
     if isinstance(entry, FolderEntry):
         raise StudyError(f"The model '{name}' is a folder of your own, {entry.path}; remove it yourself.")
+    if isinstance(entry, ShippedEntry):
+        raise StudyError(f"The model '{name}' is shipped with the study, not kept in the cache; it stays.")
     from sparsestudy.weights.fetch import discard
 
     found = discard(name)

@@ -1,7 +1,8 @@
-"""The registry of models: ``models.yaml`` of the package, the user's own file, and the recorded pins."""
+"""The registry of models: ``models.yaml``, shipped checkpoints, the user's own file, and recorded pins."""
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
@@ -17,11 +18,15 @@ from sparsestudy.errors import StudyError
 from sparsestudy.weights import manifest
 from sparsestudy.weights.entries import ENTRY, ModelEntry
 
+CARD = "card.json"
 EXTRA_VARIABLE = "SPARSESTUDY_MODELS"
 
 
 class ModelRegistry(Mapping[str, ModelEntry]):
-    """The models of ``models.yaml`` and of the user's own file, by name; read again when a file changes."""
+    """The models of ``models.yaml``, of the folder ``models`` and of the user's own file, by name.
+
+    Files are read again when they change.
+    """
 
     def __getitem__(self, name: str) -> ModelEntry:
         """The entry of a model.
@@ -61,6 +66,7 @@ def _specs() -> dict[str, tuple[dict[str, Any], Path]]:
     """Name to (fields as written, file that holds them)."""
     shipped = Path(__file__).parents[1] / "models.yaml"
     specs = {name: (dict(spec), shipped) for name, spec in read_registry(shipped).items()}
+    specs.update(_shipped())
     extra = extra_file()
     if EXTRA_VARIABLE in os.environ and not extra.is_file():
         raise StudyError(f"{EXTRA_VARIABLE} names {extra}, which is not a file; correct it or unset it.")
@@ -72,6 +78,18 @@ def _specs() -> dict[str, tuple[dict[str, Any], Path]]:
         if name in specs and specs[name][0].get("source") == "hub":
             specs[name][0].update(pin)
     return specs
+
+
+def _shipped() -> dict[str, tuple[dict[str, Any], Path]]:
+    """The checkpoints of the checkout: a folder with a card each, smallest first."""
+    found = {}
+    for card in (paths.ROOT / "models").glob(f"*/{CARD}"):
+        try:
+            fields = json.loads(card.read_text(encoding="utf-8"))["model"]
+        except (ValueError, KeyError) as error:
+            raise StudyError(f"{card} is not a model's card ({error}); restore it from git.") from error
+        found[card.parent.name] = ({"source": "shipped", "path": str(card.parent), **fields}, card)
+    return dict(sorted(found.items(), key=lambda item: (item[1][0]["parameters"], item[0])))
 
 
 def read_registry(path: Path) -> dict[str, dict[str, Any]]:

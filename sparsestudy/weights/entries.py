@@ -144,14 +144,13 @@ class HubEntry(_Entry):
         return self.revision
 
 
-class FolderEntry(_Entry):
+class LocalEntry(_Entry):
     """A folder with ``config.json``, safetensors and a tokenizer, used where it lies.
 
     Args:
         path: absolute, or relative to the registry file that names it.
     """
 
-    source: Literal["folder"]
     path: Path
 
     @property
@@ -159,15 +158,50 @@ class FolderEntry(_Entry):
         """Size of the safetensors files."""
         return sum(file.stat().st_size for file in manifest.safetensors(self.path))
 
+    def read_sha256(self) -> str:
+        """One hash of all safetensors files in the folder, read from them."""
+        return manifest.combined({f.name: manifest.sha256(f) for f in manifest.safetensors(self.path)})
+
+
+class FolderEntry(LocalEntry):
+    """A folder of the user's own."""
+
+    source: Literal["folder"]
+
     @property
     def provenance(self) -> str:
         """Where the weights come from, for people; not the path, which is this machine's."""
         return "local folder"
 
     def weights_sha256(self) -> str:
-        """One hash of all safetensors files in the folder."""
-        return manifest.combined({f.name: manifest.sha256(f) for f in manifest.safetensors(self.path)})
+        """The hash of the files as they are."""
+        return self.read_sha256()
 
 
-ModelEntry = WheelEntry | HubEntry | FolderEntry
+class ShippedEntry(LocalEntry):
+    """A checkpoint in the folder ``models`` of the checkout, with its card.
+
+    Args:
+        sha256: of its weights, as the card has it.
+    """
+
+    source: Literal["shipped"]
+    sha256: Sha256
+
+    @property
+    def provenance(self) -> str:
+        """Where the weights come from, for people."""
+        return "shipped with the study"
+
+    def weights_sha256(self) -> str:
+        """The hash in the card, without touching the weights."""
+        return self.sha256
+
+    def problem(self) -> str | None:
+        """What is wrong with the weights, in a few words; ``None`` when they are what the card says."""
+        found = self.read_sha256()
+        return None if found == self.sha256 else f"sha256 {found} instead of {self.sha256}"
+
+
+ModelEntry = WheelEntry | HubEntry | FolderEntry | ShippedEntry
 ENTRY: TypeAdapter[ModelEntry] = TypeAdapter(Annotated[ModelEntry, Field(discriminator="source")])

@@ -1,0 +1,94 @@
+"""The command line: ``python -m sparsestudy.ladder table | tokenizer | train | score``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from sparsestudy.errors import StudyError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; an error of the user's is one sentence and exit code 2."""
+    args = parser().parse_args(argv)
+    try:
+        args.run(args)
+    except StudyError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """What can be asked for."""
+    top = argparse.ArgumentParser(prog="python -m sparsestudy.ladder", description=__doc__)
+    commands = top.add_subparsers(required=True)
+    table = commands.add_parser("table", help="shapes of the rungs, and densities at equal cost")
+    table.set_defaults(run=_table)
+    tokenizer = commands.add_parser("tokenizer", help="write the tokenizer's files")
+    tokenizer.add_argument("--out", type=Path, required=True, metavar="DIR")
+    tokenizer.set_defaults(run=_tokenizer)
+    train = commands.add_parser("train", help="train one rung and write its checkpoint and card")
+    train.add_argument("--rung", required=True)
+    train.add_argument("--seed", type=int, default=0)
+    train.add_argument("--out", type=Path, required=True, metavar="DIR", help="one folder a rung goes here")
+    train.add_argument("--seconds", type=float, default=math.inf, help="end the training by then")
+    train.add_argument("--workers", type=int, default=14, help="processes that build batches")
+    train.add_argument("--schedule", help="length:millions of tokens,… instead of the rung's")
+    train.add_argument("--rate", type=float, default=0.0, help="highest learning rate instead of the rung's")
+    train.add_argument("--tasks", help="only these, separated by commas")
+    train.add_argument("--short", type=int, default=0, help="up to this length batches have fewer tokens")
+    train.add_argument("--deviation", type=float, default=0.0, help="initial matrices instead of the rung's")
+    train.add_argument("--eager", action="store_true", help="compile nothing")
+    train.set_defaults(run=_train)
+    score = commands.add_parser("score", help="score a checkpoint with generated answers")
+    score.add_argument("folder", type=Path)
+    score.set_defaults(run=_score)
+    return top
+
+
+def _table(args: argparse.Namespace) -> None:
+    from sparsestudy.ladder.table import show
+
+    print(show())
+
+
+def _tokenizer(args: argparse.Namespace) -> None:
+    from sparsestudy.ladder.rungs import CONTEXT
+    from sparsestudy.ladder.tokenizer import build
+
+    build(CONTEXT).save_pretrained(args.out)
+
+
+def _train(args: argparse.Namespace) -> None:
+    from sparsestudy.ladder.run import Request, run
+
+    names = (
+        "rung",
+        "seed",
+        "out",
+        "seconds",
+        "workers",
+        "schedule",
+        "rate",
+        "tasks",
+        "eager",
+        "short",
+        "deviation",
+    )
+    print(run(Request(**{name: getattr(args, name) for name in names})))
+
+
+def _score(args: argparse.Namespace) -> None:
+    from sparsestudy.ladder.run import score_folder
+
+    for entry in score_folder(args.folder):
+        print(json.dumps(entry))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

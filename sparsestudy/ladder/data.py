@@ -1,0 +1,214 @@
+"""Batches of training text, as ids; batch number i depends on the seed, the schedule and i alone."""
+
+from __future__ import annotations
+
+import random
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from itertools import accumulate, pairwise
+from typing import Any
+
+import numpy as np
+
+from sparsestudy.errors import StudyError
+from sparsestudy.ladder.mixture import NAMES, reply, variants
+from sparsestudy.ladder.tokenizer import Twin, identity
+from sparsestudy.ladder.vocabulary import EOS, PAD
+from sparsestudy.seeds import seed_of
+from sparsestudy.tasks.base import Task
+
+# Tokens of a batch, and of one while the texts are short, where a schedule says so.
+MANY, FEW = 131_072, 32_768
+# Share of the batches at the length that the schedule has reached; the others are shorter.
+CURRENT = 0.7
+# Share of the context's positions whose next token is learned.
+LEARNED = 0.25
+# Below this length every token is needed; from it on samples are up to an eighth shorter than their row.
+VARIED = 256
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of one length.
+
+    Args:
+        length: tokens of a row, padding included.
+        ids: int32 ``(rows, length)``.
+        context: flat positions, in rising order, whose next token is learned as text.
+        answers: flat positions whose next token belongs to a reply, in rising order.
+        rows: for each of `answers` its row.
+        labels: for each row its task, and the fields in which its variant differs from the defaults.
+        sets: for each row the ids that may stand in any order in its reply; empty where the order counts.
+    """
+
+    length: int
+    ids: Any
+    context: Any
+    answers: Any
+    rows: Any
+    labels: tuple[str, ...]
+    sets: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long the texts are: ``(length, millions of tokens)`` in rising order of lengths.
+
+    Args:
+        stages: the lengths and how many tokens each is seen.
+        short: up to this length batches have fewer tokens.
+
+    Raises:
+        StudyError: lengths that are out of order or do not divide the tokens of a batch.
+    """
+
+    stages: tuple[tuple[int, float], ...]
+    short: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the lengths."""
+        lengths = [length for length, _ in self.stages]
+        if not lengths or lengths != sorted(set(lengths)) or any(MANY % length for length in lengths):
+            raise StudyError(
+                f"A schedule has rising lengths that are powers of two up to {MANY}, not {lengths}."
+            )
+
+    @classmethod
+    def parse(cls, text: str, short: int = 0) -> Schedule:
+        """Read ``128:40,256:20``.
+
+        Raises:
+            StudyError: it cannot be read.
+        """
+        try:
+            pairs = [part.split(":") for part in text.split(",")]
+            return cls(tuple((int(length), float(millions)) for length, millions in pairs), short)
+        except ValueError as error:
+            raise StudyError(f"A schedule reads '128:40,256:20' (length:millions), not '{text}'.") from error
+
+    def __str__(self) -> str:
+        return ",".join(f"{length}:{millions:g}" for length, millions in self.stages)
+
+    @cached_property
+    def ends(self) -> list[int]:
+        """Batches up to the end of each stage."""
+        return list(accumulate(max(1, round(m * 1e6 / self.tokens(length))) for length, m in self.stages))
+
+    def stage(self, number: int) -> int:
+        """The stage of a batch."""
+        return bisect_right(self.ends, number)
+
+    def tokens(self, length: int) -> int:
+        """Tokens of a batch in the stage of this length."""
+        return FEW if length <= self.short else MANY
+
+
+@dataclass(frozen=True)
+class Batches:
+    """All batches of a training, as a data set that a loader can index.
+
+    Args:
+        schedule: the lengths.
+        seed: of the training.
+        tasks: names of the tasks, equally often.
+        shrink: a batch has this many times fewer tokens, and there are as many more; for tests.
+    """
+
+    schedule: Schedule
+    seed: int
+    tasks: tuple[str, ...] = NAMES
+    shrink: int = 1
+
+    def __len__(self) -> int:
+        return self.schedule.ends[-1] * self.shrink
+
+    @property
+    def total(self) -> int:
+        """Tokens of all batches."""
+        ends = [0, *self.schedule.ends]
+        stages = zip(self.schedule.stages, pairwise(ends), strict=True)
+        return sum((stop - start) * self.schedule.tokens(length) for (length, _), (start, stop) in stages)
+
+    def tokens(self, number: int) -> int:
+        """Tokens of a batch, padding included."""
+        stages = self.schedule.stages
+        return self.schedule.tokens(stages[self.schedule.stage(number // self.shrink)][0]) // self.shrink
+
+    def __getitem__(self, number: int) -> Batch:
+        """Build a batch."""
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        rng = random.Random(seed_of("ladder", self.seed, number))
+        stage = self.schedule.stage(number // self.shrink)
+        if stage and rng.random() >= CURRENT:
+            stage = rng.randrange(stage)
+        length = self.schedule.stages[stage][0]
+        rows = self.tokens(number) // length
+        drawn = [self._row(rng, length, number * MANY + row) for row in range(rows)]
+        return _packed(drawn, length, np.random.default_rng(seed_of("learned", self.seed, number)))
+
+    def _row(self, rng: random.Random, length: int, index: int) -> Row:
+        """A sample of one of the tasks; where it does not fit, one of a shorter variant or task."""
+        known = variants(rng.choice(self.tasks))
+        drawn = rng.choices(known, [variant.weight for variant, _ in known])[0]
+        spare = rng.randrange(length // 8) if length >= VARIED else 0
+        for variant, task in (drawn, known[0], *(variants(name)[0] for name in self.tasks)):
+            try:
+                parts = encoded(task, length - variant.room - spare, index, self.seed)
+            except StudyError:  # it has more facts than so short a text holds
+                continue
+            return Row(variant.label, *parts)
+        raise StudyError(f"No task fits {length} tokens; begin with longer texts.")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A sample in ids; `free` are those whose order in the answer does not count."""
+
+    label: str
+    prompt: list[int]
+    answer: list[int]
+    free: tuple[int, ...]
+
+
+@cache
+def twin() -> Twin:
+    """One for each process: it remembers words."""
+    return Twin()
+
+
+def encoded(task: Task, length: int, index: int, seed: int) -> tuple[list[int], list[int], tuple[int, ...]]:
+    """A training sample: prompt, reply with the end token, and the ids of a set.
+
+    Raises:
+        StudyError: the task does not fit the length.
+    """
+    sample = task.sample(twin(), length, index, seed, "train")
+    answer = [*twin().ids(reply(task, sample)), identity(EOS)]
+    free = tuple(twin().ids(" ".join(sample.answer))) if task.name == "cwe" else ()
+    return twin().ids(sample.prompt, begin=True), answer, free
+
+
+def _packed(drawn: Sequence[Row], length: int, rng: np.random.Generator) -> Batch:
+    """Rows side by side; a position belongs to the learned ones if the token after it is learned."""
+    ids = np.full((len(drawn), length), identity(PAD), np.int32)
+    answer = np.zeros(ids.shape, bool)
+    text = np.zeros(ids.shape, bool)
+    for i, row in enumerate(drawn):
+        start, stop = len(row.prompt), len(row.prompt) + len(row.answer)
+        ids[i, :stop] = row.prompt + row.answer
+        text[i, : start - 1] = True
+        answer[i, start - 1 : stop - 1] = True
+    text &= rng.random(ids.shape, np.float32) < LEARNED
+    answers = np.flatnonzero(answer)
+    return Batch(
+        length,
+        ids,
+        np.flatnonzero(text),
+        answers,
+        answers // length,
+        tuple(row.label for row in drawn),
+        tuple(row.free for row in drawn),
+    )

@@ -1,0 +1,187 @@
+"""From a request on the command line to a checkpoint: train, evaluate, write."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+import subprocess
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sparsestudy.ladder.card import LICENCE, LICENCE_URL
+from sparsestudy.ladder.checkpoint import save
+from sparsestudy.ladder.curve import thinned
+from sparsestudy.ladder.data import CURRENT, LEARNED, MANY, Batches, Schedule
+from sparsestudy.ladder.mixture import MIXTURE, NAMES, variants
+from sparsestudy.ladder.rungs import CONTEXT, NANO, Rung, rung
+from sparsestudy.ladder.score import SAMPLES, SCORED, scores
+from sparsestudy.ladder.tokenizer import build
+from sparsestudy.ladder.train import DECAY, EVERY, TEXT, WARMUP, Recipe, Trained, train
+
+# Millions of tokens at each length, the same for all rungs.
+SCHEDULE = Schedule.parse("128:80,256:100,512:120,1024:120,2048:120,4096:100,8192:70,16384:50")
+# The smallest rung is for tests: one needle in 128 tokens, 16 rows a step, about a minute on two cores.
+NANO_SCHEDULE, NANO_TASKS, NANO_SHRINK, NANO_SAMPLES = Schedule.parse("128:1.2"), ("needle",), 64, {128: 32}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for; see ``python -m sparsestudy.ladder train --help``."""
+
+    rung: str
+    seed: int
+    out: Path
+    seconds: float
+    workers: int
+    schedule: str | None = None
+    rate: float = 0.0
+    tasks: str | None = None
+    eager: bool = False
+    short: int = 0
+    deviation: float = 0.0
+
+    @property
+    def command(self) -> str:
+        """The command that asks for the same."""
+        parts = ["python", "-m", "sparsestudy.ladder", "train", "--rung", self.rung, "--seed", str(self.seed)]
+        for name in ("schedule", "short", "rate", "deviation", "tasks"):
+            if getattr(self, name):
+                parts += [f"--{name}", str(getattr(self, name))]
+        return shlex.join([*parts, "--out", "models"])
+
+
+def run(request: Request) -> Path:
+    """Train a rung, evaluate it, and write its checkpoint.
+
+    Returns:
+        The folder of the checkpoint.
+
+    Raises:
+        StudyError: no such rung, or a schedule that cannot be read.
+    """
+    import torch
+
+    recipe = recipe_of(request)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    shape, small = recipe.rung, request.rung == NANO.name
+    request.out.mkdir(parents=True, exist_ok=True)
+    curve = request.out / f"{shape.name}-seed{request.seed}.jsonl"
+    curve.unlink(missing_ok=True)
+    trained = train(recipe, device, curve)
+    model, tokenizer = trained.model.to(torch.bfloat16).eval().requires_grad_(False), build(CONTEXT)
+    folder = request.out / shape.name
+    chosen = [variant for variant in SCORED if variant.name in recipe.batches.tasks]
+    lines = thinned(trained.curve, [variant.label for variant in chosen])
+    # What was trained is kept before it is scored.
+    save(model, tokenizer, folder, card(request, recipe, trained, [], device), lines)
+    found = scores(model, tokenizer, NANO_SAMPLES if small else SAMPLES, chosen)
+    for entry in found:
+        print(entry, flush=True)
+    return save(model, tokenizer, folder, card(request, recipe, trained, found, device), lines)
+
+
+def recipe_of(request: Request) -> Recipe:
+    """The recipe of a rung, with what the request changes.
+
+    Raises:
+        StudyError: no such rung or task, or a schedule that cannot be read.
+    """
+    shape = rung(request.rung)
+    small = shape == NANO
+    if request.deviation:
+        shape = replace(shape, deviation=request.deviation)
+    schedule = NANO_SCHEDULE if small else SCHEDULE
+    tasks = NANO_TASKS if small else NAMES
+    batches = Batches(
+        Schedule.parse(request.schedule or str(schedule), request.short),
+        request.seed,
+        tuple(request.tasks.split(",")) if request.tasks else tasks,
+        NANO_SHRINK if small else 1,
+    )
+    for name in batches.tasks:
+        variants(name)
+    return Recipe(
+        shape,
+        batches,
+        request.seed,
+        rate=request.rate,
+        warmup=50 if small else WARMUP,
+        seconds=request.seconds,
+        workers=request.workers,
+        eager=request.eager,
+        every=100_000 if small else EVERY,
+    )
+
+
+def card(
+    request: Request, recipe: Recipe, trained: Trained, found: list[dict[str, Any]], device: str
+) -> dict[str, Any]:
+    """What is known about a trained rung, as the card holds it."""
+    import torch
+    import transformers
+
+    shape: Rung = recipe.rung
+    named = torch.cuda.get_device_name() if device == "cuda" else f"CPU ({platform.machine()})"
+    return {
+        "name": shape.name,
+        "model": {
+            "architecture": f"Llama, {shape.layers} layers, {shape.heads} query and {shape.heads // 2} "
+            f"key-value heads of dimension {shape.head_dim}",
+            "parameters": shape.architecture.parameters,
+            "context": CONTEXT if shape.name != NANO.name else recipe.batches.schedule.stages[-1][0],
+            "licence": LICENCE,
+            "licence_url": LICENCE_URL,
+        },
+        "layers": shape.layers,
+        "hidden": shape.hidden,
+        "inner": shape.inner,
+        "heads": shape.heads,
+        "kv_heads": shape.heads // 2,
+        "head_dim": shape.head_dim,
+        "vocabulary": shape.architecture.vocabulary,
+        "task_names": ", ".join(recipe.batches.tasks),
+        "mixture": {v.label: v.weight for v in MIXTURE if v.name in recipe.batches.tasks},
+        "schedule": str(recipe.batches.schedule),
+        "first": recipe.batches.schedule.stages[0][0],
+        "step_tokens": MANY // recipe.batches.shrink,
+        "short": recipe.batches.schedule.short,
+        "deviation": shape.deviation,
+        "current": CURRENT,
+        "learned": LEARNED,
+        "text": TEXT,
+        "rate": recipe.rate or shape.rate,
+        "warmup": recipe.warmup,
+        "decay": DECAY,
+        "precision": "bf16 autocast" if device == "cuda" else "fp32",
+        "seed": request.seed,
+        "steps": trained.steps,
+        "tokens": trained.tokens,
+        "ended_early": trained.ended_early,
+        "seconds": round(trained.seconds, 1),
+        "tokens_per_second": round(trained.tokens / trained.seconds),
+        "device": named,
+        "command": request.command,
+        "commit": _commit(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "scores": found,
+    }
+
+
+def score_folder(folder: Path) -> list[dict[str, Any]]:
+    """Scores of a checkpoint at the lengths of the cards."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    return scores(model.to(device).eval().requires_grad_(False), tokenizer, SAMPLES)
+
+
+def _commit() -> str:
+    """The commit of the checkout, or "unknown" outside of one."""
+    here = Path(__file__).parent
+    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
