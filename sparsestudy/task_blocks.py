@@ -6,7 +6,6 @@ import pandas as pd
 
 from sparsestudy import assets, findings, task_prompts, task_tables, words
 from sparsestudy.definitions import definition
-from sparsestudy.errors import StudyError
 from sparsestudy.report import describe, html, markdown, show_table
 from sparsestudy.task_prompts import Shown
 from sparsestudy.tasks import TASKS
@@ -22,11 +21,10 @@ def overview() -> None:
         measures = TASKS[name].measures
         row = {"task": _title(name), "scope": measures.scope, "dispersion": measures.dispersion}
         row["text"] = measures.text
-        try:
-            one = task_prompts.shown(TASKS[name])
-        except StudyError:
+        if not TASKS[name].shipped:
             rows.append(row)
             continue
+        one = task_prompts.shown(TASKS[name])
         row |= {"words and signs": f"{one.words:,}", "guessing": _share(one.chance)}
         row |= {"guessing, no context": _share(one.blind), "solver": words.number(one.solved)}
         rows.append(row)
@@ -89,11 +87,14 @@ def sections(runs: list[Run]) -> None:
 
 
 def _prompt(name: str) -> None:
-    try:
-        one = task_prompts.shown(TASKS[name])
-    except StudyError as error:
-        markdown(f"*No prompt can be shown here.* {error}")
+    if not TASKS[name].shipped:
+        # The page is the same everywhere, and publishes no text that is not ours to publish.
+        markdown(
+            "*No prompt is shown:* the texts are not part of the study; "
+            f"`python -m sparsestudy data fetch {name}` fetches them or says how to get them."
+        )
         return
+    one = task_prompts.shown(TASKS[name])
     html(task_prompts.figure(_title(name), one.sample, _caption(one)))
 
 

@@ -207,6 +207,9 @@ def test_every_task_is_shown_with_a_prompt_whose_evidence_is_marked(run_page: An
     assert "every task is not measured" in task_blocks.scope([])
     for name in TASKS:
         assert f">{name.replace('_', ' ')}</h3>" in text
+        if not TASKS[name].shipped:
+            assert f"sparsestudy data fetch {name}" in text
+            continue
         one = task_prompts.shown(TASKS[name])
         shown = task_prompts.marked(one.sample)
         assert shown in text
