@@ -18,6 +18,10 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+# Without a GPU triton's kernels are interpreted; triton looks once, when it is first imported.
+if not Path("/dev/nvidiactl").exists():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 
 def chromium() -> str | None:
     """Path of a Chromium or Chrome on this machine: ``$CHROMIUM``, else the first on the path."""

@@ -22,7 +22,10 @@ ASKED = re.compile(
     r"(?P<asks>Which [^\n]+?) is missing in \"(?P<before>[^\"]*)___(?P<after>[^\"]*)\"\?"
 )
 # The names at the beginning of a reply, or the number, or else its first word.
-_FIRST = re.compile(rf"(?:[A-Z][\w'-]*\.?(?: [A-Z][\w'-]*)*|{NUMBER}(?![\w-])|[\w'-]+)")
+_FIRST = re.compile(
+    rf"(?:(?:[Tt]he|[Aa]n?) )?(?:[A-Z][\w'-]*\.?(?: [A-Z][\w'-]*)*|"
+    rf"(?:mrs?|dr|miss|sir|lady|colonel|captain|admiral)\b\.? [\w'-]+|{NUMBER}(?![\w-])|[\w'-]+)"
+)
 MOST_WORDS = 6
 
 
@@ -51,7 +54,7 @@ class ProseQA(SpanTask):
 
     name: ClassVar[str] = "prose_qa"
     measures: ClassVar[Measures] = Measures("low", "low", "natural")
-    introduction = "Read the passages from novels. One of them answers a question, which follows."
+    introduction = "Read the passages from novels."
 
     @property
     def answer_tokens(self) -> int:

@@ -17,7 +17,13 @@ from sparsestudy.tasks.documents import JOINT, Document, Library, Pool, Question
 from sparsestudy.tasks.filling import Frame
 from sparsestudy.tasks.prompt import Parts
 
-INTRODUCTION = "Read the documents. A question about one of them follows."
+INTRODUCTION = "Read the documents."
+# What the introduction says of the question, by its place.
+ANSWERS = {
+    "after": "One of them answers a question, which follows.",
+    "before": "One of them answers the question.",
+    "both": "One of them answers the question.",
+}
 
 
 @dataclass(frozen=True)
@@ -89,7 +95,7 @@ class DocumentTask(Task):
         text, form = self.ask(question)
         start = sum(len(text) + len(JOINT) for text in texts[:at])
         return Parts(
-            introduction=self.introduction,
+            introduction=f"{self.introduction} {ANSWERS[self.question]}",
             context=JOINT.join(texts),
             question=text,
             form=form,
