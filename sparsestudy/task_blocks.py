@@ -6,6 +6,7 @@ import pandas as pd
 
 from sparsestudy import assets, findings, task_prompts, task_tables, words
 from sparsestudy.definitions import definition
+from sparsestudy.errors import StudyError
 from sparsestudy.report import describe, html, markdown, show_table
 from sparsestudy.task_prompts import Shown
 from sparsestudy.tasks import TASKS
@@ -21,10 +22,10 @@ def overview() -> None:
         measures = TASKS[name].measures
         row = {"task": _title(name), "scope": measures.scope, "dispersion": measures.dispersion}
         row["text"] = measures.text
-        if not TASKS[name].shipped:
+        one = _shown(name)
+        if isinstance(one, str):
             rows.append(row)
             continue
-        one = task_prompts.shown(TASKS[name])
         row |= {"words and signs": f"{one.words:,}", "guessing": _share(one.chance)}
         row |= {"guessing, no context": _share(one.blind), "solver": words.number(one.solved)}
         rows.append(row)
@@ -87,15 +88,28 @@ def sections(runs: list[Run]) -> None:
 
 
 def _prompt(name: str) -> None:
+    one = _shown(name)
+    if isinstance(one, str):
+        markdown(f"*No prompt can be shown here.* {one}")
+        return
+    html(task_prompts.figure(_title(name), one.sample, _caption(one)))
+
+
+def _shown(name: str) -> Shown | str:
+    """A prompt of a task, or why there is none.
+
+    A text that the user fetched is never shown: the page is the same everywhere, and not all of these texts may
+    be published again.
+    """
     if not TASKS[name].shipped:
-        # The page is the same everywhere, and publishes no text that is not ours to publish.
-        markdown(
-            "*No prompt is shown:* the texts are not part of the study; "
+        return (
+            "The texts are not part of the study; "
             f"`python -m sparsestudy data fetch {name}` fetches them or says how to get them."
         )
-        return
-    one = task_prompts.shown(TASKS[name])
-    html(task_prompts.figure(_title(name), one.sample, _caption(one)))
+    try:
+        return task_prompts.shown(TASKS[name])
+    except StudyError as error:
+        return str(error)
 
 
 def _caption(one: Shown) -> str:

@@ -32,7 +32,6 @@ from sparsestudy.ladder.score import scores
 from sparsestudy.ladder.tokenizer import Twin, build, identity
 from sparsestudy.ladder.train import Recipe, Trained, factor, initial, train
 from sparsestudy.ladder.vocabulary import EOS, LARGEST, PAD, UNKNOWN, words
-from sparsestudy.tasks import TASKS
 from sparsestudy.tasks.prompt import encode
 from sparsestudy.weights import manifest
 
@@ -135,7 +134,7 @@ def test_the_tokenizer_is_written_and_read_again(tmp_path: Path) -> None:
     assert (read.pad_token_id, read.bos_token_id, read.eos_token_id) == (0, 1, 2)
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", NAMES)
 def test_every_task_fits_the_shortest_text_nearly_always(name: str) -> None:
     first, task = variants(name)[0]
     rows = 0

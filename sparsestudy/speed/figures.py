@@ -95,6 +95,8 @@ def efficiency(rows: pd.DataFrame, *, narrow: bool = False) -> Picture:
         )
         figure, grid = layout.subplots()
         highest = float((1 - rows["density"]).max())
+        # The panels share one axis, and the best kernels lie above one.
+        top = 1.08 * max(1.0, float(rows["efficiency"].max()))
         for axes, length in zip(grid.flat, lengths, strict=True):
             here = rows[rows["length"] == length].sort_values("density", ascending=False)
             style.sparsity_axis(axes, highest)
@@ -107,7 +109,7 @@ def efficiency(rows: pd.DataFrame, *, narrow: bool = False) -> Picture:
                 axes.plot(
                     1 - some["density"], some["efficiency"], color=colour, marker=marker, linestyle=line
                 )
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(0, top)
             axes.set_title(general.tokens(length))
         _legend(layout, figure, looks)
         layout.label(figure, "achieved sparsity in %", "efficiency")
