@@ -98,8 +98,8 @@ def _prompt(name: str) -> None:
 def _shown(name: str) -> Shown | str:
     """A prompt of a task, or why there is none.
 
-    A text that the user fetched is never shown: the page is the same everywhere, and not all of these texts may
-    be published again.
+    A text that the user fetched is never shown: the page is the same everywhere, and not all of these texts
+    may be published again.
     """
     if not TASKS[name].shipped:
         return (
