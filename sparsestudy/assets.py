@@ -141,6 +141,16 @@ COLUMNS = (
     "ratio",
     "least",
     "met",
+    "generated",
+    "cost",
+    "relative",
+    "nominal",
+    "saved",
+    "most_nominal",
+    "most_score",
+    "most_score_low",
+    "most_score_high",
+    "most_saved",
 )
 
 
