@@ -151,6 +151,21 @@ COLUMNS = (
     "most_score_low",
     "most_score_high",
     "most_saved",
+    "evidence",
+    "budget_low",
+    "budget_high",
+    "censored",
+    "tokens",
+    "lengths",
+    "open_above",
+    "open_below",
+    "kind",
+    "beside",
+    "rank",
+    "rank_low",
+    "rank_high",
+    "rivals",
+    "settings",
 )
 
 

@@ -128,7 +128,18 @@ def run_page(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.mark.parametrize("page", PAGES)
 def test_pages_run_without_any_data(run_page: Any, page: str) -> None:
     shown = run_page(page)
-    plain = ("pareto", "tasks", "methods", "fidelity", "speed", "decide", "compare", "environment")
+    plain = (
+        "pareto",
+        "length",
+        "tolerance",
+        "tasks",
+        "methods",
+        "fidelity",
+        "speed",
+        "decide",
+        "compare",
+        "environment",
+    )
     if page in ("index", "accuracy", *plain):
         assert "No published run" in shown.text
         assert "git restore" in shown.text
@@ -156,6 +167,16 @@ def test_pages_run_with_published_and_local_data(run_page: Any, page: str) -> No
         assert "a frontier over sizes" in text
         assert "not measured" in text
         assert text.count('id="figure-pareto-') == 3
+        assert report.published()[0].hash in text
+        assert all(len(alt) > 80 for alt in re.findall(r'alt="([^"]*)"', text))
+    if page == "length":
+        assert text.count('id="figure-length-') == 2
+        assert "tolerances at three lengths at least" in text
+        assert report.published()[0].hash in text
+        assert all(len(alt) > 80 for alt in re.findall(r'alt="([^"]*)"', text))
+    if page == "tolerance":
+        assert text.count('id="figure-tasks-study"') == 1
+        assert "beside it" in text
         assert report.published()[0].hash in text
         assert all(len(alt) > 80 for alt in re.findall(r'alt="([^"]*)"', text))
     if page == "methods":

@@ -32,8 +32,10 @@ def _halves(members: NDArray[np.int64], splits: int, rng: np.random.Generator) -
     rows = []
     for row in members:
         groups = int(row.max()) + 1
-        order = rng.random((splits, groups)).argsort(-1).argsort(-1)
-        rows.append((order < groups // 2)[:, row])
+        drawn = rng.random((splits, groups))
+        # Those below the middle value are a random half; a partition is quicker than a sort.
+        middle = np.partition(drawn, groups // 2, axis=-1)[:, [groups // 2]]
+        rows.append((drawn < middle)[:, row])
     half = np.stack(rows, axis=1)
     return np.concatenate([half, ~half])
 
