@@ -22,7 +22,7 @@ def draw(rows: pd.DataFrame, columns: tuple[str, str, str], narrow: bool) -> Fig
     many = len(groups) if len(lengths) == 1 else len(lengths)
     most = (1 if len(lengths) == 1 else 2) if narrow else 4
     across = -(-many // -(-many // most))  # rows of equal length, none longer than the most that fit
-    places = _places(groups, lengths, across)
+    where = places(groups, lengths, across)
     look = style.looks(list(rows["method_name"]), list(rows["method_role"]), list(rows["name"]))
     scores = columns[0] == "score"
     bounds = (-0.06, 1.04) if scores else _bounds(rows)
@@ -32,14 +32,14 @@ def draw(rows: pd.DataFrame, columns: tuple[str, str, str], narrow: bool) -> Fig
         layout = Layout(
             narrow=narrow,
             across=across,
-            down=max(row for (row, _), _, _ in places) + 1,
+            down=max(row for (row, _), _, _ in where) + 1,
             panel=1.15 if narrow else 1.5,
             entries=len(labels),
         )
         figure, grid = layout.subplots()
         for axes in grid.flat:
             axes.set_visible(False)
-        for (row, column), group, length in places:
+        for (row, column), group, length in where:
             axes = grid[row, column]
             axes.set_visible(True)
             _panel(axes, rows[rows["length"] == length], group, columns, look, bounds, highest)
@@ -51,7 +51,7 @@ def draw(rows: pd.DataFrame, columns: tuple[str, str, str], narrow: bool) -> Fig
     return figure
 
 
-def _places(groups: list[str], lengths: list[Any], across: int) -> list[tuple[tuple[int, int], str, Any]]:
+def places(groups: list[str], lengths: list[Any], across: int) -> list[tuple[tuple[int, int], str, Any]]:
     """(row, column) in the grid for every group and length; with one length the groups share rows."""
     if len(lengths) == 1:
         return [(divmod(index, across), group, lengths[0]) for index, group in enumerate(groups)]

@@ -456,12 +456,14 @@ def test_costs_are_those_of_whole_contexts_at_a_batch_of_one_and_the_replies_tha
     evidence = Evidence.of(data, Cells(), "a-claim")
     whole = data.isel(task=0, generated=0, batch=0)
     for name in COSTS:
-        assert np.array_equal(evidence.cost(name), whole[name].values.astype(float), equal_nan=True)
+        assert np.array_equal(
+            evidence.cost(Cells(cost=name)), whole[name].values.astype(float), equal_nan=True
+        )
     data["decode_bytes"].values[..., 0, :] = 0
-    assert np.isnan(evidence.cost("decode_bytes")).all(), "replies of one token take no step"
+    assert np.isnan(evidence.cost(Cells(cost="decode_bytes"))).all(), "replies of one token take no step"
     data["decode_bytes"].values[:] = np.nan
     with pytest.raises(StudyError, match="does not hold the cost `decode_bytes`"):
-        evidence.cost("decode_bytes")
+        evidence.cost(Cells(cost="decode_bytes"))
 
 
 def test_every_verdict_is_one_of_four_and_tables_hold_them_all() -> None:

@@ -23,12 +23,26 @@ ROOT = Path(__file__).resolve().parents[1]
 FIDELITY = ("fidelity_blocks", "fidelity_words", "fidelity_figures", "fidelity_tables")
 MASKS = ("mask_blocks", "mask_words", "mask_figures", "mask_tables")
 SPEED = ("speed/blocks", "speed/words", "speed/figures", "speed/tables", "speed/bars")
+PARETO = tuple(
+    f"pareto_{name}" for name in ("blocks", "figures", "gain_words", "models", "tables", "views", "words")
+)
+LENGTH = tuple(f"length_{name}" for name in ("blocks", "figures", "tables", "words"))
+TOLERANCE = tuple(f"tolerance_{name}" for name in ("blocks", "figures", "tables", "words"))
 TASK_PAGE = ("task_blocks", "task_tables")
 CLAIMS = ("claim_blocks", "claim_words", "claim_figures", "claim_tables")
 ESTIMANDS = ("budgets", "evidence", "frontiers", "ledger", "methods", "pairs", "tolerances", "trends")
 WRITERS = (
     *("findings", "words", "blocks", "report", "listings", "figures", "panels", "dots", "tables"),
-    *(*MASKS, *TASK_PAGE, *FIDELITY, *SPEED, *CLAIMS, *(f"claims/{name}" for name in ESTIMANDS)),
+    *(
+        *MASKS,
+        *TASK_PAGE,
+        *PARETO,
+        *LENGTH,
+        *FIDELITY,
+        *SPEED,
+        *CLAIMS,
+        *(f"claims/{name}" for name in ESTIMANDS),
+    ),
 )
 COUNTING = (
     r"(one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|forty|fifty|sixty|seventy|eighty|"

@@ -128,7 +128,18 @@ def run_page(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.mark.parametrize("page", PAGES)
 def test_pages_run_without_any_data(run_page: Any, page: str) -> None:
     shown = run_page(page)
-    plain = ("tasks", "methods", "fidelity", "speed", "decide", "compare", "environment")
+    plain = (
+        "pareto",
+        "length",
+        "tolerance",
+        "tasks",
+        "methods",
+        "fidelity",
+        "speed",
+        "decide",
+        "compare",
+        "environment",
+    )
     if page in ("index", "accuracy", *plain):
         assert "No published run" in shown.text
         assert "git restore" in shown.text
@@ -152,6 +163,22 @@ def test_pages_run_with_published_and_local_data(run_page: Any, page: str) -> No
         assert "n = 60" in text
         assert "mine" not in text
         assert report.published()[0].hash in text
+    if page == "pareto":
+        assert "a frontier over sizes" in text
+        assert "not measured" in text
+        assert text.count('id="figure-pareto-') == 3
+        assert report.published()[0].hash in text
+        assert all(len(alt) > 80 for alt in re.findall(r'alt="([^"]*)"', text))
+    if page == "length":
+        assert text.count('id="figure-length-') == 2
+        assert "tolerances at three lengths at least" in text
+        assert report.published()[0].hash in text
+        assert all(len(alt) > 80 for alt in re.findall(r'alt="([^"]*)"', text))
+    if page == "tolerance":
+        assert text.count('id="figure-tasks-study"') == 1
+        assert "beside it" in text
+        assert report.published()[0].hash in text
+        assert all(len(alt) > 80 for alt in re.findall(r'alt="([^"]*)"', text))
     if page == "methods":
         assert "one prompt of the task needle" in mask_blocks.scene(report.published("masks"))
         assert text.count('id="figure-mask-') == len(METHODS)  # dense has none, random two
@@ -190,6 +217,30 @@ def test_pages_run_with_published_and_local_data(run_page: Any, page: str) -> No
             assert f"Run `{run}`" in text
         for file in re.findall(r'href="(runs/[^"]+)"', text):
             assert (assets.generated() / file).is_file()
+
+
+SIZES = ["smollm2-135m-q4_1", "gemma-3-270m-q4_k_m"]
+SWEEP: dict[str, Any] = {
+    **STUDY,
+    "run": "sweep",
+    "models": SIZES,
+    "lengths": [512, 1024],
+    "sparsities": [0, 500, 900],
+    "samples": 100,
+    "methods": ["dense", "window", "block_sparse"],
+}
+
+
+def test_the_page_on_cost_compares_models_of_several_sizes(run_page: Any) -> None:
+    write_run(SWEEP)
+    shown = run_page("pareto")
+    text = shown.text + "".join(shown.glued.values())
+    assert "a frontier over sizes" not in text
+    assert "frontier of all configurations" in text
+    assert 'id="figure-gains-sweep"' in text
+    assert "no equal-cost point" in text
+    assert "There is no published dataset accuracy/ladder" in text
+    assert all(len(alt) > 80 for alt in re.findall(r'alt="([^"]*)"', text))
 
 
 def test_every_method_has_a_section_on_its_page() -> None:

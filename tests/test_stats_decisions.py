@@ -296,3 +296,20 @@ def test_equal_differences_do_not_claim_certainty() -> None:
     found = stats.stratified(np.zeros((2, 60)))
     assert float(found.pooled.low) < -0.02
     assert float(found.pooled.high) > 0.02
+
+
+def test_the_curves_of_the_frontiers_agree_with_their_gain() -> None:
+    rng = np.random.default_rng(3)
+    ease = rng.random((2, 120))
+    chances = np.array([0.3, 0.7, 0.5, 0.6, 0.2])
+    scores = (ease[None] < chances[:, None, None]).astype(float)
+    cost, dense = [1.0, 4.0, 1.5, 2.0, 3.0], [True, True, False, False, False]
+    found = stats.frontiers(cost, dense, scores, seed=5)
+    alone = stats.frontier_gain(cost, dense, scores, seed=5)
+    assert [float(x) for x in found.gain] == pytest.approx([float(x) for x in alone])
+    assert found.cost[[0, -1]] == pytest.approx([1, 4])
+    assert found.dense.estimate[[0, -1]] == pytest.approx(scores[:2].mean((1, 2)))
+    assert (np.diff(found.dense.estimate) > 0).all()
+    assert (found.full.estimate >= found.dense.estimate - 1e-9).all()
+    assert (found.full.low <= found.full.estimate).all()
+    assert found.full.n.tolist() == [240] * len(found.cost)

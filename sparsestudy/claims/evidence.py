@@ -14,7 +14,7 @@ from sparsestudy import stats
 from sparsestudy.cells import documents, group_of
 from sparsestudy.claims.specs import Cells
 from sparsestudy.errors import StudyError
-from sparsestudy.schema import AS_MEASURED, CELL, FELL_BACK_DENSE, OK, SAMPLE, UNREACHABLE
+from sparsestudy.schema import CELL, FELL_BACK_DENSE, OK, SAMPLE, UNREACHABLE
 from sparsestudy.tables import short_name, subject
 
 if TYPE_CHECKING:
@@ -175,19 +175,19 @@ class Evidence:
         first = np.argmax(tokens > 0, 0)[None]
         return np.asarray(np.take_along_axis(found, first, 0)[0])
 
-    def cost(self, name: str | None) -> stats.Array:
-        """(model, method, sparsity, length) of a variable of the dataset, the mean over whole contexts.
+    def cost(self, cells: Cells) -> stats.Array:
+        """(model, method, sparsity, length) of the cost that cells name, the mean over whole contexts.
 
-        Of costs that depend on them, those of a batch of 1 and of replies as long as those that were scored;
         NaN where that is nothing, as when no reply took a step.
 
         Raises:
             StudyError: the dataset does not hold it.
         """
+        name = cells.cost
         if name is None or name not in self.data or not self.data[name].notnull().any():
             raise StudyError(f"The run does not hold the cost `{name}` of its cells.")
         variable = self.data[name]
-        for dim, value in {"generated": AS_MEASURED, "batch": 1}.items():
+        for dim, value in {"generated": cells.generated, "batch": cells.batch}.items():
             variable = variable.sel({dim: value}, drop=True) if dim in variable.dims else variable
         if "task" in variable.dims:
             variable = variable.where(self.data["task_context"] == "full").mean("task")
@@ -197,9 +197,13 @@ class Evidence:
 
     def dense_cost(self, cost: stats.Array) -> stats.Array:
         """(model, length), the part of `cost` that is dense attention's."""
-        dense = int(np.argmax(self.data["method_role"].to_numpy() == "dense"))
-        zero = int(np.argmax(self.data["sparsity"].to_numpy() == 0))
-        return np.asarray(cost[:, dense, zero])
+        return np.asarray(cost[:, *self.dense_place])
+
+    @property
+    def dense_place(self) -> tuple[int, int]:
+        """Places of the dense method and of sparsity 0."""
+        roles, sparsity = self.data["method_role"].to_numpy(), self.data["sparsity"].to_numpy()
+        return int(np.argmax(roles == "dense")), int(np.argmax(sparsity == 0))
 
 
 def smallest(values: stats.Array) -> int:

@@ -23,6 +23,7 @@ class Configurations:
         dense: (configurations,), True for dense models.
         scores: (configurations, tasks, samples), complete.
         tasks: places of the tasks.
+        places: (model, method, sparsity) of each, as places in the data.
     """
 
     names: list[str]
@@ -30,33 +31,36 @@ class Configurations:
     dense: NDArray[np.bool_]
     scores: stats.Array
     tasks: list[int]
+    places: list[tuple[int, int, int]]
 
 
-def configurations(evidence: Evidence, claim: Claim, length: int) -> Configurations | None:
-    """What was scored on the same tasks by at least two dense models at one length; None without.
+def configurations(evidence: Evidence, claim: Claim, length: int, sizes: int = 2) -> Configurations | None:
+    """What was scored on the same tasks by dense models of as many costs at one length; None without.
 
     Raises:
         StudyError: the dataset holds no cost.
     """
-    cost = evidence.cost(claim.cells.cost)
+    cost = evidence.cost(claim.cells)
     base = evidence.dense_cost(cost)[:, length]
     dense = evidence.dense[:, length]
     known = np.isfinite(dense).all(-1) & np.isfinite(base)[:, None]  # (model, task)
     models = np.flatnonzero(known.any(1))
-    tasks = [int(t) for t in np.flatnonzero(known[models].all(0))] if len(models) > 1 else []
-    if not tasks or len(set(base[models])) < 2:
+    tasks = [int(t) for t in np.flatnonzero(known[models].all(0))] if len(models) else []
+    if not tasks or len(set(base[models])) < sizes:
         return None
     labels = evidence.data["model"].values
     names, costs = [f"{labels[m]}, dense" for m in models], [float(base[m]) for m in models]
     scores = [dense[m, tasks] for m in models]
+    places = [(int(m), *evidence.dense_place) for m in models]
     for model, method, s in np.argwhere(np.isfinite(evidence.scores[:, :, :, length]).any((-2, -1))):
         own, price = evidence.scores[model, method, s, length, tasks], cost[model, method, s, length]
         if np.isfinite(own).all() and np.isfinite(price):
             names.append(f"{evidence.setting(int(model), int(method))}, sparsity {evidence.nominal[s]:g}")
             costs.append(float(price))
             scores.append(own)
+            places.append((int(model), int(method), int(s)))
     is_dense = np.arange(len(names)) < len(models)
-    return Configurations(names, np.array(costs), is_dense, np.stack(scores), tasks)
+    return Configurations(names, np.array(costs), is_dense, np.stack(scores), tasks, places)
 
 
 def by_length(evidence: Evidence, claim: Claim) -> dict[int, Configurations]:

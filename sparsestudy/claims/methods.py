@@ -178,7 +178,7 @@ def _equal_sparsity(evidence: Evidence, claim: Claim, decode: list[int], prefill
 
 def _equal_cost(evidence: Evidence, claim: Claim, decode: list[int], prefill: list[int]) -> stats.Array:
     """Each prefill setting against each decode method read at its cost; NaN where none has that cost."""
-    cost = evidence.cost(claim.cells.cost)
+    cost = evidence.cost(claim.cells)
     shape = evidence.scores.shape
     found = np.full((len(decode), shape[0], *shape[3:]), np.nan)
     for i, method in enumerate(decode):

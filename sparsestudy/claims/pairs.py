@@ -15,6 +15,8 @@ from sparsestudy.claims.frontiers import by_length, effect_of, tokens
 from sparsestudy.claims.specs import Claim
 from sparsestudy.errors import StudyError
 
+NO_POINT = "no equal-cost point"
+
 
 class Place(NamedTuple):
     """Places of two models, of a method of the larger one, and of a length."""
@@ -37,12 +39,13 @@ def smaller_dense_wins(evidence: Evidence, claim: Claim) -> Outcome:
     found: dict[str, tuple[stats.Array, NDArray[np.str_] | None]] = {}
     documents = evidence.documents
     without: dict[str, Effect] = {}
-    for name, place, weights in _pairs(evidence, claim):
+    lengths = by_length(evidence, claim)
+    for name, place, weights in neighbours(evidence, claim):
         if weights is None:
-            without[f"{name}: no equal-cost point"] = Effect(np.nan, -np.inf, np.inf, 0)
+            without[f"{name}: {NO_POINT}"] = Effect(np.nan, -np.inf, np.inf, 0)
             continue
-        for task in by_length(evidence, claim)[place.length].tasks:
-            there = _read(evidence, weights, place, task)
+        for task in lengths[place.length].tasks:
+            there = read(evidence, weights, place, task)
             difference = there - evidence.dense[place.small, place.length, task]
             if np.isfinite(difference).any():
                 own = None if documents is None else documents[place.length, [task]]
@@ -63,12 +66,12 @@ def smaller_dense_wins(evidence: Evidence, claim: Claim) -> Outcome:
     return Outcome(worst, {**shown, **without}, evidence.models(), remark)
 
 
-def _pairs(evidence: Evidence, claim: Claim) -> Iterator[tuple[str, Place, stats.Array | None]]:
+def neighbours(evidence: Evidence, claim: Claim) -> Iterator[tuple[str, Place, stats.Array | None]]:
     """Neighbouring models with each method of the larger, and the weights of its settings at equal cost.
 
     The dense larger model stands at the upper end of each method's settings.
     """
-    cost = evidence.cost(claim.cells.cost)
+    cost = evidence.cost(claim.cells)
     base = evidence.dense_cost(cost)
     labels = evidence.data["model"].values
     for length in by_length(evidence, claim):
@@ -87,7 +90,7 @@ def _pairs(evidence: Evidence, claim: Claim) -> Iterator[tuple[str, Place, stats
                 yield name, Place(small, large, method, length), weights
 
 
-def _read(evidence: Evidence, weights: stats.Array, place: Place, task: int) -> stats.Array:
+def read(evidence: Evidence, weights: stats.Array, place: Place, task: int) -> stats.Array:
     """Scores of the prompts, straight between the settings of equal cost; dense attention at sparsity 0."""
     total = np.zeros(evidence.scores.shape[-1])
     for s in np.flatnonzero(weights):

@@ -33,6 +33,8 @@ class Cells(_Strict):
         kinds: kinds of tasks, each with the names of its tasks; the data must hold two kinds at least.
         most: highest nominal sparsity in permille.
         cost: variable of the dataset that holds the cost of a cell.
+        generated: for replies of how many tokens, where the cost depends on that; 0: as they were.
+        batch: for how many samples at a time, where the cost depends on that.
         reachable_by_all: only settings that every variant of a method reaches, such as both its settings.
     """
 
@@ -42,6 +44,8 @@ class Cells(_Strict):
     kinds: dict[str, list[str]] = {}
     most: int = 999
     cost: str | None = None
+    generated: Literal[0, 256, 1024] = 0
+    batch: Literal[1, 16, 64] = 1
     reachable_by_all: bool = False
 
 

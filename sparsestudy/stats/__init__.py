@@ -25,7 +25,7 @@ from sparsestudy.stats.base import (
 )
 from sparsestudy.stats.censored import Exponent, exponent
 from sparsestudy.stats.crossfit import SPLITS
-from sparsestudy.stats.frontier import Winner, equal_cost_weights, frontier_gain, winner
+from sparsestudy.stats.frontier import Frontiers, Winner, equal_cost_weights, frontier_gain, frontiers, winner
 from sparsestudy.stats.intervals import combine, mean_interval, wilson
 from sparsestudy.stats.paired import design_effect, holm, paired_difference
 from sparsestudy.stats.power import excludable_margin, exclusion_power, minimum_detectable_difference
@@ -46,6 +46,7 @@ __all__ = [
     "Array",
     "Difference",
     "Exponent",
+    "Frontiers",
     "Held",
     "Interval",
     "Tolerance",
@@ -57,6 +58,7 @@ __all__ = [
     "exclusion_power",
     "exponent",
     "frontier_gain",
+    "frontiers",
     "held_out",
     "holm",
     "mean_interval",

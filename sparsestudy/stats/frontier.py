@@ -15,7 +15,7 @@ from sparsestudy.errors import StudyError
 from sparsestudy.stats.base import Array, Interval
 from sparsestudy.stats.crossfit import crossfit
 
-_GRID = 64
+_GRID, _POINTS = 64, 9
 
 
 class Winner(NamedTuple):
@@ -32,8 +32,36 @@ class Winner(NamedTuple):
     chosen: Array
 
 
-def _interpolation(x: Array, grid: Array, means: Array, allowed: NDArray[np.bool_]) -> Array:
-    """Weights (choices, configurations) whose sum of means is the mean height of the chosen frontier.
+class Frontiers(NamedTuple):
+    """The dense-only and the full frontier over cost, chosen on one half of the samples, scored on the other.
+
+    Args:
+        cost: (points,), from that of the cheapest dense model to that of the dearest.
+        dense: height of the dense-only frontier, (points,).
+        full: height of the frontier of all configurations, (points,).
+        gain: as `frontier_gain`.
+    """
+
+    cost: Array
+    dense: Interval
+    full: Interval
+    gain: Interval
+
+
+class _Ends(NamedTuple):
+    """Between which configurations a frontier runs at each cost, and how far it has come, (choices, grid)."""
+
+    low: NDArray[np.int64]
+    high: NDArray[np.int64]
+    share: Array
+
+    def at(self, place: int) -> _Ends:
+        """The same at one cost of the grid."""
+        return _Ends(self.low[:, [place]], self.high[:, [place]], self.share[:, [place]])
+
+
+def _ends(x: Array, grid: Array, means: Array, allowed: NDArray[np.bool_]) -> _Ends:
+    """The frontier that each choice of means (choices, configurations) sets.
 
     A configuration is on the frontier where no cheaper one, nor one of equal cost before it, is as good;
     between its points the frontier is straight in log cost, and level after the last. ``x`` ascends.
@@ -51,11 +79,35 @@ def _interpolation(x: Array, grid: Array, means: Array, allowed: NDArray[np.bool
     last = high == n
     high = np.where(last, low, high)
     step = x[high] - x[low]
-    share = np.divide(grid - x[low], step, out=np.zeros_like(step), where=step > 0)
+    return _Ends(low, high, np.divide(grid - x[low], step, out=np.zeros_like(step), where=step > 0))
+
+
+def _height(ends: _Ends, n: int) -> Array:
+    """Weights (choices, configurations) whose sum of means is the mean height of the frontier."""
+    low, high, share = ends
+    choices, points = low.shape
     row = n * np.arange(choices)[:, None]
     weights = np.bincount((row + low).ravel(), (1 - share).ravel(), choices * n)
     weights += np.bincount((row + high).ravel(), share.ravel(), choices * n)
-    return np.asarray(weights.reshape(choices, n) / len(grid))
+    return np.asarray(weights.reshape(choices, n) / points)
+
+
+def _ordered(
+    cost: ArrayLike, dense: ArrayLike, scores: ArrayLike
+) -> tuple[Array, NDArray[np.bool_], Array, Array]:
+    """Log costs in ascending order with what belongs to them, and the log costs of the dense models.
+
+    Raises:
+        StudyError: fewer than two dense costs.
+    """
+    x, is_dense = np.log(np.asarray(cost, float)), np.asarray(dense, bool)
+    # Of equal costs the dense one comes first, so that a tie is not counted as a gain.
+    order = np.lexsort((~is_dense, x))
+    x, is_dense, data = x[order], is_dense[order], np.asarray(scores, float)[order]
+    ends = x[is_dense]
+    if len(ends) < 2 or ends[0] == ends[-1]:
+        raise StudyError("A frontier needs dense models of at least two costs; add a model to the run.")
+    return x, is_dense, data, ends
 
 
 def frontier_gain(
@@ -81,20 +133,46 @@ def frontier_gain(
     Raises:
         StudyError: fewer than two dense costs, or as `crossfit`.
     """
-    x, is_dense = np.log(np.asarray(cost, float)), np.asarray(dense, bool)
-    # Of equal costs the dense one comes first, so that a tie is not counted as a gain.
-    order = np.lexsort((~is_dense, x))
-    x, is_dense, data = x[order], is_dense[order], np.asarray(scores, float)[order]
-    ends = x[is_dense]
-    if len(ends) < 2 or ends[0] == ends[-1]:
-        raise StudyError("A frontier needs dense models of at least two costs; add a model to the run.")
+    x, is_dense, data, ends = _ordered(cost, dense, scores)
     grid = np.linspace(ends[0], ends[-1], _GRID)
 
     def weigh(means: Array) -> Array:
-        full = _interpolation(x, grid, means, np.ones(len(x), bool))
-        return full - _interpolation(x, grid, means, is_dense)
+        full, own = (_ends(x, grid, means, allowed) for allowed in (np.ones(len(x), bool), is_dense))
+        return _height(full, len(x)) - _height(own, len(x))
 
     return crossfit(data, weigh, clusters=clusters, seed=seed)[0]
+
+
+def frontiers(
+    cost: ArrayLike,
+    dense: ArrayLike,
+    scores: ArrayLike,
+    *,
+    clusters: ArrayLike | None = None,
+    seed: int = 0,
+) -> Frontiers:
+    """Both frontiers as curves, with the gain between them.
+
+    Arguments, what is raised and what a frontier is: as `frontier_gain`, whose halves these are too.
+    """
+    x, is_dense, data, ends = _ordered(cost, dense, scores)
+    grid, points = (np.linspace(ends[0], ends[-1], count) for count in (_GRID, _POINTS))
+
+    def weigh(means: Array) -> Array:
+        heights, mean = [], []
+        for allowed in (is_dense, np.ones(len(x), bool)):
+            some = _ends(x, points, means, allowed)
+            heights += [_height(some.at(i), len(x)) for i in range(_POINTS)]
+            mean.append(_height(_ends(x, grid, means, allowed), len(x)))
+        return np.stack([*heights, mean[1] - mean[0]])
+
+    found = crossfit(data, weigh, clusters=clusters, seed=seed)[0]
+
+    def part(place: slice | int) -> Interval:
+        low, high = (np.asarray(values[place]) for values in (found.low, found.high))
+        return Interval(np.asarray(found.estimate[place]), low, high, np.asarray(found.n[place]))
+
+    return Frontiers(np.exp(points), part(slice(_POINTS)), part(slice(_POINTS, 2 * _POINTS)), part(-1))
 
 
 def winner(

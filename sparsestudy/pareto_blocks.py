@@ -1,0 +1,131 @@
+"""Parts of the page on accuracy against cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from sparsestudy import (
+    assets,
+    claim_tables,
+    claim_words,
+    pareto_figures,
+    pareto_gain_words,
+    pareto_models,
+    pareto_tables,
+    pareto_views,
+    pareto_words,
+    words,
+)
+from sparsestudy.claims import ledger
+from sparsestudy.claims.ledger import ESTIMANDS
+from sparsestudy.claims.specs import load
+from sparsestudy.report import box, bullets, glue, html, markdown, show_table
+from sparsestudy.view import Run
+
+CLAIMS = ("pareto-prefill", "pareto-decode", "bounded", "decision")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A run with what the page shows of it.
+
+    Args:
+        run: the run.
+        rows: every setting with its costs.
+        lines: the frontiers, empty where it has models of one cost.
+        pairs: neighbouring models at equal cost, likewise.
+    """
+
+    run: Run
+    rows: pd.DataFrame
+    lines: pd.DataFrame
+    pairs: pd.DataFrame
+
+
+def measured(runs: list[Run]) -> list[Measured]:
+    """Everything that is computed from the runs, once."""
+    found = []
+    for run in runs:
+        views = pareto_views.views(run)
+        tables = [
+            pd.concat([make(run, view) for view in views], ignore_index=True)
+            for make in (pareto_tables.points, pareto_models.curves, pareto_models.neighbours)
+        ]
+        found.append(Measured(run, *tables))
+    return found
+
+
+def state(found: list[Measured]) -> None:
+    """Give the page the sentence on sizes, the length of replies and the runs whose seconds compare."""
+    told = [pareto_words.sizes(one.run.name, one.rows, one.lines) for one in found]
+    seconds = [f"`{one.run.name}`" for one in found if pareto_views.timed(one.run)]
+    glue(
+        sizes=" ".join(told) or "No published run has measured accuracy against cost yet.",
+        reply=words.tokens(pareto_views.REPLY),
+        seconds=f"Seconds compare in {words.listed(seconds)} and are shown for them."
+        if seconds
+        else "No published run on accuracy was timed on a quiet device, so seconds are *not measured* here.",
+    )
+
+
+def settings(found: list[Measured]) -> None:
+    """A figure for each group of methods of each run."""
+    for one in found:
+        if one.rows.empty:
+            box("note", f"Run `{one.run.name}`", pareto_words.sizes(one.run.name, one.rows, one.lines))
+            continue
+        for group in [name for name in one.rows["group"].unique() if name != "dense"]:
+            rows, lines = _of_group(one.rows, group), one.lines
+            lines = lines[lines["group"] == group] if len(lines) else lines
+            name = assets.slug("pareto", one.run.name, group)
+            html(assets.figure(pareto_figures.settings, name, rows, lines))
+
+
+def _of_group(rows: pd.DataFrame, group: str) -> pd.DataFrame:
+    """The rows of a group, with dense attention at the same costs."""
+    keys = ["measure", "batch", "generated"]
+    costs = rows.loc[rows["group"] == group, keys].drop_duplicates()
+    both = rows[rows["group"].isin([group, "dense"])].merge(costs, on=keys)
+    both = both.drop_duplicates([*keys, "model", "method", "sparsity", "length"])
+    # The smallest and the largest batch are drawn; what lies between them is in the tables.
+    ends = (
+        both.groupby("measure")["batch"].transform("min"),
+        both.groupby("measure")["batch"].transform("max"),
+    )
+    return both[both["batch"].isin(ends[0]) | both["batch"].isin(ends[1])].reset_index(drop=True)
+
+
+def savings(found: list[Measured]) -> None:
+    """What each method saves, in sentences and as a table."""
+    for one in found:
+        if len(one.rows):
+            table = pareto_tables.savings(one.run, one.rows)
+            model = pareto_words.largest(one.rows)
+            markdown(f"**`{model}`** (run `{one.run.name}`)")
+            bullets(pareto_words.saved(table, model))
+            show_table(*pareto_words.savings(table), data=table, name=f"savings-{one.run.name}")
+
+
+def sizes(found: list[Measured]) -> None:
+    """How far sparse attention moves the frontier, and pairs of models at equal cost."""
+    for one in found:
+        if one.lines.empty:
+            box("note", "Not measured", pareto_words.sizes(one.run.name, one.rows, one.lines))
+            continue
+        keys = ["group", "measure", "batch", "length"]
+        gains = one.lines.drop_duplicates(keys).reset_index(drop=True)
+        html(assets.figure(pareto_figures.gains, assets.slug("gains", one.run.name), gains))
+        bullets(pareto_gain_words.bounded(one.pairs))
+        show_table(*pareto_gain_words.pairs(one.pairs), data=one.pairs, name=f"pairs-{one.run.name}")
+
+
+def verdicts(runs: list[Run]) -> None:
+    """The claims of the ledger that this page is about, with what their verdicts are made of."""
+    claims = [claim for claim in load(list(ESTIMANDS)) if claim.id in CLAIMS]
+    found = ledger({f"{run.data.attrs['experiment']}/{run.name}": run for run in runs}, claims)
+    bullets(claim_words.told(found))
+    shown, data, caption = claim_tables.parts(found)
+    if len(shown):
+        show_table(shown, caption, data=data, name="pareto-parts")
