@@ -205,7 +205,7 @@ def test_tasks_of_fetched_data_keep_the_laws(
     seen: dict[str, set[str]] = {}
     for split in ("eval", "calibration", "train"):
         for index in range(12 if full_size else 3):
-            length = 900 + 551 * index
+            length = 900 + 251 * index
             if split != "eval":
                 length = 700
             sample = task.sample(word_level(), length, index, split=split)  # type: ignore[arg-type]
