@@ -44,7 +44,7 @@ def draw(rows: pd.DataFrame, columns: tuple[str, str, str], narrow: bool) -> Fig
             axes.set_visible(True)
             _panel(axes, rows[rows["length"] == length], group, columns, look, bounds, highest)
             _title(axes, rows, group, int(length), narrow or column == 0 or len(lengths) == 1)
-            last = all(other <= row or place != column for (other, place), own, _ in places if own == group)
+            last = all(other <= row or place != column for (other, place), own, _ in where if own == group)
             axes.tick_params(labelbottom=last)
         layout.label(figure, "achieved sparsity in %", "accuracy" if scores else "difference to dense")
         layout.legend(figure, handles, labels)
