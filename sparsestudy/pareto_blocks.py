@@ -71,30 +71,25 @@ def state(found: list[Measured]) -> None:
 
 
 def settings(found: list[Measured]) -> None:
-    """A figure for each group of methods of each run."""
+    """A figure for each phase of each run, with the largest batch of a decode; tables hold the others."""
     for one in found:
         if one.rows.empty:
             box("note", f"Run `{one.run.name}`", pareto_words.sizes(one.run.name, one.rows, one.lines))
             continue
-        for group in [name for name in one.rows["group"].unique() if name != "dense"]:
-            rows, lines = _of_group(one.rows, group), one.lines
-            lines = lines[lines["group"] == group] if len(lines) else lines
-            name = assets.slug("pareto", one.run.name, group)
-            html(assets.figure(pareto_figures.settings, name, rows, lines))
+        batches = one.rows.groupby("measure")["batch"].max()
+        for phase in ("prefill", "decode"):
+            rows, lines = (_of_phase(table, phase, batches) for table in (one.rows, one.lines))
+            if len(rows):
+                name = assets.slug("pareto", one.run.name, phase)
+                html(assets.figure(pareto_figures.settings, name, rows, lines))
 
 
-def _of_group(rows: pd.DataFrame, group: str) -> pd.DataFrame:
-    """The rows of a group, with dense attention at the same costs."""
-    keys = ["measure", "batch", "generated"]
-    costs = rows.loc[rows["group"] == group, keys].drop_duplicates()
-    both = rows[rows["group"].isin([group, "dense"])].merge(costs, on=keys)
-    both = both.drop_duplicates([*keys, "model", "method", "sparsity", "length"])
-    # The smallest and the largest batch are drawn; what lies between them is in the tables.
-    ends = (
-        both.groupby("measure")["batch"].transform("min"),
-        both.groupby("measure")["batch"].transform("max"),
-    )
-    return both[both["batch"].isin(ends[0]) | both["batch"].isin(ends[1])].reset_index(drop=True)
+def _of_phase(table: pd.DataFrame, phase: str, batches: pd.Series) -> pd.DataFrame:
+    """The rows of the costs of a phase, with the largest batch of each."""
+    if table.empty:
+        return table
+    shown = table["measure"].str.startswith(phase) & (table["batch"] == table["measure"].map(batches))
+    return table[shown].reset_index(drop=True)
 
 
 def savings(found: list[Measured]) -> None:

@@ -24,17 +24,17 @@ _FEW, _NARROW = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0), (0.6, 0.7, 0.8, 0.9, 1.0
 
 
 def settings(rows: pd.DataFrame, lines: pd.DataFrame, *, narrow: bool = False) -> Picture:
-    """Score against cost: a row of panels a cost, a panel a length.
+    """Score against cost: a row of panels a cost and group of methods, a panel a length.
 
     Args:
-        rows: `sparsestudy.pareto_tables.points` of one group of methods, for one cost or several.
+        rows: `sparsestudy.pareto_tables.points` of one phase.
         lines: `sparsestudy.pareto_models.curves` for the same, or empty.
         narrow: for a phone.
     """
-    costs = list(dict.fromkeys(pareto_words.cost(row) for row in rows.to_dict("records")))
-    rows = rows.assign(what=[pareto_words.cost(row) for row in rows.to_dict("records")])
+    rows = rows.assign(what=[pareto_words.panel(row) for row in rows.to_dict("records")])
     if len(lines):
-        lines = lines.assign(what=[pareto_words.cost(row) for row in lines.to_dict("records")])
+        lines = lines.assign(what=[pareto_words.panel(row) for row in lines.to_dict("records")])
+    costs = list(dict.fromkeys(rows["what"]))
     lengths = sorted(rows["length"].unique())
     look = style.looks(
         list(rows["method_name"]),

@@ -37,6 +37,7 @@ def curves(run: Run, view: View) -> pd.DataFrame:
                         "run": run.name,
                         "length": int(evidence.data["length"].values[length]),
                         "group": view.group,
+                        "panel": view.group,
                         "measure": view.claim.cells.cost,
                         "batch": view.claim.cells.batch,
                         "generated": view.claim.cells.generated,

@@ -19,7 +19,8 @@ def points(run: Run, view: View) -> pd.DataFrame:
     """One row a setting: score, mean over the tasks, and cost; dense, methods, then controls beside them.
 
     ``relative`` is the cost over that of the dearest dense model at the length, ``share`` that over the cost
-    of the same model with dense attention. Empty where the run has no cell of the view.
+    of the same model with dense attention; ``panel`` is the group of the view. Empty where the run has no
+    cell of it.
     """
     evidence = evidence_of(run, view)
     if evidence is None:
@@ -42,7 +43,7 @@ def points(run: Run, view: View) -> pd.DataFrame:
     table["share"] = table["cost"] / base[at[0], at[3]]
     table["relative"] = table["cost"] / np.nanmax(base, axis=0)[at[3]]
     table["batch"], table["generated"] = view.claim.cells.batch, view.claim.cells.generated
-    table["measure"] = view.claim.cells.cost
+    table["measure"], table["panel"] = view.claim.cells.cost, view.group
     names = [evidence.task(place) for place in range(len(evidence.data["task"]))]
     table["subject"] = [
         names[tasks[0]] if len(tasks) == 1 else f"mean over {len(tasks)} tasks"

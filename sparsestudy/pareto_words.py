@@ -23,6 +23,13 @@ def cost(row: Any) -> str:
     return text
 
 
+def panel(row: Any) -> str:
+    """What a row of panels shows, in few words: ``decode, dense tail: bytes, batch 64``."""
+    unit = _COUNTED[str(row["measure"]).rpartition("_")[2]]
+    batch = "" if row["generated"] == AS_MEASURED else f", batch {row['batch']}"
+    return f"{row['panel']}: {unit}{batch}"
+
+
 def sizes(run: str, rows: pd.DataFrame, lines: pd.DataFrame) -> str:
     """Whether a run holds a frontier over sizes, in a sentence.
 
@@ -55,25 +62,24 @@ def sizes(run: str, rows: pd.DataFrame, lines: pd.DataFrame) -> str:
 
 def _scene(rows: pd.DataFrame) -> str:
     models = listed(str(name) for name in rows["model"].unique())
-    group = next(name for name in rows["group"].unique() if name != "dense" or rows["group"].nunique() == 1)
-    return f"{group}, {models}, {listed(rows['subject'].unique())}"
+    what = dict.fromkeys(cost(row) for row in rows.to_dict("records"))
+    return f"{'; '.join(what)}, {models}, {listed(rows['subject'].unique())}"
 
 
 def _lowest(rows: pd.DataFrame) -> str:
     """The cheapest setting of every method of the largest model, at the greatest length and batch."""
     here = rows[(rows["length"] == rows["length"].max()) & (rows["method_role"] == "method")]
-    here = here[(here["measure"] == rows["measure"].iloc[0]) & (here["batch"] == here["batch"].max())]
-    here = here[here["model"] == largest(rows)]
+    here = here[(here["measure"] == rows["measure"].iloc[0]) & (here["model"] == largest(rows))]
     if here.empty:
         return ""
     told = []
-    for name, some in here.groupby("name", sort=False):
+    for (group, name), some in here.groupby(["group", "name"], sort=False):
         row = some.loc[some["share"].idxmin()]
-        told.append(f"{name} {percent(row['share'])}, scoring {interval(row)}")
+        told.append(f"{name} ({group}) {percent(row['share'])}, scoring {interval(row)}")
     return (
         f"At {tokens(here['length'].iloc[0])} with {largest(rows)}, the cheapest setting of each method "
         "needs, of "
-        f"the {cost(here.iloc[0])}, that dense attention needs: {'; '.join(told)} (n = {span(here['n'])})."
+        f"what dense attention needs: {'; '.join(told)} (n = {span(here['n'])})."
     )
 
 
@@ -105,10 +111,9 @@ def settings_caption(rows: pd.DataFrame, lines: pd.DataFrame) -> str:
 
 def settings_alt(rows: pd.DataFrame, lines: pd.DataFrame) -> str:
     """What the figure of settings shows."""
-    costs = "; ".join(dict.fromkeys(cost(row) for row in rows.to_dict("records")))
     both = " with the frontiers of dense models and of all configurations" if len(lines) else ""
     return (
-        f"Line chart of accuracy against cost ({costs}){both}: {_scene(rows)}; a panel for each length from "
+        f"Line chart of accuracy against cost{both}: {_scene(rows)}; a panel for each length from "
         f"{span(rows['length'])} tokens. {_lowest(rows)}"
     )
 

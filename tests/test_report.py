@@ -166,7 +166,7 @@ def test_pages_run_with_published_and_local_data(run_page: Any, page: str) -> No
     if page == "pareto":
         assert "a frontier over sizes" in text
         assert "not measured" in text
-        assert text.count('id="figure-pareto-') == 3
+        assert text.count('id="figure-pareto-') == 2
         assert report.published()[0].hash in text
         assert all(len(alt) > 80 for alt in re.findall(r'alt="([^"]*)"', text))
     if page == "length":
