@@ -56,7 +56,7 @@ doctor: $(LIGHT)/.stamp ## versions against the supported ranges, device, disk, 
 # ---- its tests
 
 # Each process holds torch and a small model, about 1 GB: no more than 4. Work is dealt out as it is done, because
-# a few files take most of the time.
+# a few files take most of the time. The full tests run one by one: they start, interrupt and kill whole runs.
 SPREAD := -n auto --maxprocesses 4 --dist worksteal
 
 test: $(VENV)/.stamp ## every law at reduced sizes (a few minutes)
@@ -67,7 +67,7 @@ test-all: test-full test-oldest ## full sizes, kills, the oldest supported trans
 .PHONY: test-full
 test-full: $(VENV)/.stamp
 	@$(PY) -m sparsestudy report
-	@SPARSESTUDY_TEST_SIZE=full $(PY) -m pytest $(SPREAD)
+	@SPARSESTUDY_TEST_SIZE=full $(PY) -m pytest
 
 test-browser: $(VENV)/.stamp ## build the report and open it in headless Chromium
 	@$(PY) -m sparsestudy report
