@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import pandas as pd
-
 from sparsestudy import assets, claim_tables, claim_words, length_figures, length_tables, length_words
 from sparsestudy.claims import ledger
 from sparsestudy.claims.ledger import ESTIMANDS
 from sparsestudy.claims.specs import load
 from sparsestudy.report import box, bullets, html, markdown, show_table
-from sparsestudy.view import Run
+from sparsestudy.view import Measured, Run
 
 CLAIMS = ("length-tolerance", "fixed-budget")
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A run with what is known of its tolerance, one row a curve and length."""
-
-    run: Run
-    rows: pd.DataFrame
 
 
 def measured(runs: list[Run]) -> list[Measured]:
@@ -36,9 +24,7 @@ def scene(found: list[Measured]) -> str:
 
 
 def figures(found: list[Measured]) -> None:
-    """Budgets and sparsities against length, for the largest model of each run, and every number as a "
-    "table.
-    """
+    """Budgets and sparsities against length for the largest model of a run, and every number in a table."""
     for one in found:
         if one.rows.empty:
             box("note", f"Run `{one.run.name}`", length_words.scene(one.run.name, one.rows))
@@ -46,9 +32,9 @@ def figures(found: list[Measured]) -> None:
         rows = length_tables.largest(one.rows)
         for make in (length_figures.budgets, length_figures.sparsities):
             html(assets.figure(make, assets.slug("length", make.__name__, one.run.name), rows))
-            # The figures offer these rows, where they are all of them.
-            more = one.rows if len(rows) < len(one.rows) else None
-            show_table(*length_words.budget_table(one.rows), data=more, name=f"budgets-{one.run.name}")
+        # The figures offer these rows, where they are all of them.
+        more = one.rows if len(rows) < len(one.rows) else None
+        show_table(*length_words.budget_table(one.rows), data=more, name=f"budgets-{one.run.name}")
 
 
 def along(found: list[Measured]) -> None:

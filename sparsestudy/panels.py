@@ -76,15 +76,20 @@ def _title(axes: Axes, rows: pd.DataFrame, group: str, length: int, named: bool)
     here = rows[(rows["length"] == length) & rows["group"].isin([group, "dense"]) & (rows["n"] > 0)]
     axes.set_title(f"{words.tokens(length)}, n = {words.span(here['n']) if len(here) else 0}")
     if named:
-        axes.annotate(
-            group,
-            (0, 1),
-            xytext=(0, 16),
-            xycoords="axes fraction",
-            textcoords="offset points",
-            weight="bold",
-            color=style.TEXT,
-        )
+        heading(axes, group)
+
+
+def heading(axes: Axes, text: str) -> None:
+    """Name a group of panels, in bold above the title of its first."""
+    axes.annotate(
+        text,
+        (0, 1),
+        xytext=(0, 16),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        weight="bold",
+        color=style.TEXT,
+    )
 
 
 def _panel(

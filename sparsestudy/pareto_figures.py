@@ -10,7 +10,7 @@ import pandas as pd
 from sparsestudy import pareto_gain_words, pareto_words, style, words
 from sparsestudy.figures import Picture
 from sparsestudy.layout import Layout
-from sparsestudy.panels import places
+from sparsestudy.panels import heading, places
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,7 +68,7 @@ def settings(rows: pd.DataFrame, lines: pd.DataFrame, *, narrow: bool = False) -
             _settings(axes, here, look)
             axes.set_title(f"{words.tokens(length)}, n = {words.span(here['n']) if len(here) else 0}")
             if column == 0 or len(lengths) == 1:
-                _name(axes, what)
+                heading(axes, what)
         layout.label(figure, "cost in % of the largest dense model's", "accuracy")
         layout.legend(figure, list(handles.values()), list(handles))
     alt, caption = pareto_words.settings_alt(rows, lines), pareto_words.settings_caption(rows, lines)
@@ -84,18 +84,6 @@ def _scale(axes: Axes, lowest: float) -> None:
     room = (1 / lowest) ** 0.06 if lowest < 1 else 1.1
     axes.set_xlim(lowest / room, room)
     axes.set_ylim(-0.06, 1.04)
-
-
-def _name(axes: Axes, what: str) -> None:
-    axes.annotate(
-        what,
-        (0, 1),
-        xytext=(0, 16),
-        xycoords="axes fraction",
-        textcoords="offset points",
-        weight="bold",
-        color=style.TEXT,
-    )
 
 
 def _frontiers(axes: Axes, lines: pd.DataFrame) -> None:

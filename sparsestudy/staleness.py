@@ -11,7 +11,7 @@ import ast
 import hashlib
 import importlib.util
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -153,10 +153,20 @@ def _path(module: str) -> Path | None:
     return Path(spec.origin) if spec and spec.origin else None
 
 
-def _imports(module: str, source: str) -> Iterator[str]:
+def _imports(module: str, source: str) -> list[str]:
     """The package's modules that a source text names in its imports, those inside functions included."""
     path = _path(module)
     is_package = path is not None and path.name == "__init__.py"
+    # A name may be a module or something in a module; only modules have a file.
+    return [name for name in _named(module, source, is_package) if _path(name) is not None]
+
+
+# Every method of every shard asks about the same few hundred modules; read once each, `plan` takes 3.8 s of
+# CPU time instead of 6.4.
+@lru_cache(maxsize=1024)
+def _named(module: str, source: str, is_package: bool) -> tuple[str, ...]:
+    """What of the package a source text imports, modules and things in them."""
+    found: dict[str, None] = {}
     for node in ast.walk(_parsed(source)):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -169,16 +179,16 @@ def _imports(module: str, source: str) -> Iterator[str]:
             names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
         else:
             continue
-        # A name may be a module or something in a module; only modules have a file.
-        yield from (name for name in names if name.split(".")[0] == PACKAGE and _path(name) is not None)
+        found |= dict.fromkeys(name for name in names if name.split(".")[0] == PACKAGE)
+    return tuple(found)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=1024)
 def _parsed(source: str) -> ast.Module:
     return ast.parse(source)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=1024)
 def _module_hash(source: str) -> str:
     return source_hash(source)
 

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import pandas as pd
-
 from sparsestudy import (
     assets,
     claim_tables,
@@ -18,19 +14,11 @@ from sparsestudy.claims import ledger
 from sparsestudy.claims.ledger import ESTIMANDS
 from sparsestudy.claims.specs import load
 from sparsestudy.report import box, bullets, html, markdown, show_table
-from sparsestudy.view import Run
+from sparsestudy.view import Measured, Run
 from sparsestudy.words import tokens
 
 TASKS = ("task-tolerance", "no-universal-method", "no-free-sparsity")
 PHASES = ("decode-over-prefill", "decode-over-prefill-at-equal-cost")
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A run with its tolerated sparsities, those of methods and of controls."""
-
-    run: Run
-    rows: pd.DataFrame
 
 
 def measured(runs: list[Run]) -> list[Measured]:

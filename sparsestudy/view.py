@@ -54,3 +54,16 @@ class Run:
         """(model, task, rows) for each pair that has any cell."""
         for (model, task), rows in self.table.groupby(["model", "task"], sort=False):
             yield str(model), str(task), rows.reset_index(drop=True)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A run with what a page derives from it, which every part of the page then reads.
+
+    Args:
+        run: the run.
+        rows: a table of what was derived.
+    """
+
+    run: Run
+    rows: pd.DataFrame
