@@ -164,7 +164,6 @@ def budget_table(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     )
     caption = (
         f"What is tolerated at a margin of {stats.MARGIN:g}, one curve and length a row; sparsities are "
-        "nominal, "
-        "budgets are attended tokens of the whole prompt, as achieved."
+        "nominal, budgets are attended tokens of the whole prompt, as achieved."
     )
     return shown, caption

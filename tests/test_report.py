@@ -171,7 +171,7 @@ def test_pages_run_with_published_and_local_data(run_page: Any, page: str) -> No
         assert all(len(alt) > 80 for alt in re.findall(r'alt="([^"]*)"', text))
     if page == "length":
         assert text.count('id="figure-length-') == 2
-        assert text.count("What is tolerated at a margin") == 1
+        assert text.count('aria-label="What is tolerated at a margin') == 1
         assert "tolerances at three lengths at least" in text
         assert report.published()[0].hash in text
         assert all(len(alt) > 80 for alt in re.findall(r'alt="([^"]*)"', text))
