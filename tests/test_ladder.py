@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from functools import cache
 from itertools import pairwise
@@ -93,7 +94,13 @@ def test_text_and_ids_are_two_forms_of_one_prompt(
     """The library and its fast twin agree, nothing is unknown, and joining the tokens gives the text back."""
     task = variant.build()
     task = type(task)(**{"pool": "ladder", "question": "both" if before else "after", **variant.fields})
-    sample = task.sample(tokenizer(), length, index, 1, split)
+    try:
+        sample = task.sample(tokenizer(), length, index, 1, split)
+    except StudyError as error:
+        # The facts of some variants do not fit the shortest lengths; then neither form has a prompt.
+        with pytest.raises(StudyError, match=re.escape(str(error))):
+            task.sample(twin(), length, index, 1, split)
+        return
     assert task.sample(twin(), length, index, 1, split) == sample
     text = sample.prompt + reply(task, sample)
     ids = tokenizer()(text)["input_ids"]
