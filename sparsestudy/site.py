@@ -27,10 +27,13 @@ _EXECUTED = re.compile(r"/([^/]+)\.md: Executed notebook in ([0-9.]+) seconds")
 _PROBLEM = re.compile(
     r"\b(WARNING|ERROR|CRITICAL): |^\w*(Error|Exception): |Extension error|Exception occurred"
 )
-# Sphinx can run the cells of several pages at once; jupyter-book's command line has no option for it.
+# Sphinx can run the cells of several pages at once, and their kernels can be started more safely; jupyter-book's
+# command line has no option for either.
 _BUILDER = """
-import functools, jupyter_book.sphinx as book
+import functools, jupyter_book.sphinx as book, jupyter_cache.executors.utils as cells
+from sparsestudy import kernel_start
 book.build_sphinx = functools.partial(book.build_sphinx, jobs={jobs})
+cells.executenb = kernel_start.execute
 from jupyter_book.cli.main import main
 main()
 """
