@@ -1,8 +1,8 @@
 """How a kernel that runs cells is started: beside others, without taking their place.
 
-Over TCP, jupyter_client looks for free ports and lets go of them before the kernel takes them. Two kernels that
-different processes start at the same time can be given the same port; one of them then waits for an answer
-that never comes. Sockets in the file system, in a folder for each kernel, cannot be taken twice.
+Over TCP, jupyter_client looks for free ports and lets go of them before the kernel takes them. Two kernels
+that different processes start at the same time can be given the same port; one of them then waits for an
+answer that never comes. Sockets in the file system, in a folder for each kernel, cannot be taken twice.
 """
 
 from __future__ import annotations
