@@ -29,12 +29,14 @@ class PageBounds:
     """Elementwise minimum and maximum of the keys of each page, ``(batch, kv heads, pages, dim)``.
 
     Page ``p`` of a row holds its real tokens ``p * page_size`` and on; the last one may be partial. Pages
-    that a row does not have yet hold +inf and -inf. ``seen`` counts the slots that are summarised.
+    that a row does not have yet hold +inf and -inf. ``seen`` counts the slots that are summarised; ``done``
+    is for kernels that score the pages, zero between steps.
     """
 
     minimum: Tensor
     maximum: Tensor
     seen: int = 0
+    done: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -68,9 +68,9 @@ def compiled(capability: int, calls: list[tuple[str, Any]]) -> None:
         return kernel
 
     JITFunction.run = build
-    from sparsestudy.kernels import pages, split
+    from sparsestudy.kernels import paged, pages, split
 
-    split.overlaps = pages.overlaps = lambda device: capability >= 90
+    split.overlaps = pages.overlaps = paged.overlaps = lambda device: capability >= 90
     for label, call in calls:  # noqa: B007  # `build` reads it
         call()
 
@@ -78,7 +78,7 @@ def compiled(capability: int, calls: list[tuple[str, Any]]) -> None:
 def decode_calls() -> list[tuple[str, Any]]:
     """Every way to call the launchers of one-token steps, with the shapes of real models."""
     from sparsestudy.cache import PageBounds
-    from sparsestudy.kernels import decode, pages, split
+    from sparsestudy.kernels import decode, paged, pages, split
 
     calls = []
     shapes = [(28, 4, 128), (32, 8, 64), (8, 4, 256), (9, 3, 80)]
@@ -101,13 +101,17 @@ def decode_calls() -> list[tuple[str, Any]]:
             def evicted(q=q, k=k, count=count):
                 split.split_attention(q, k, k, count, count, 4096, 0.1, new=(k[:, :, :7], k[:, :, :7]))
 
-            def paged(q=q, k=k, held=held, lengths=lengths, kv=kv):
-                pages.paged_decode(q, k, k, held, lengths, lengths, 409, 16, kv, 0.1)
+            def best(q=q, k=k, held=held, lengths=lengths, kv=kv):
+                paged.paged_decode(q, k, k, held, lengths, lengths, 409, 16, kv, 0.1)
 
             def bounds(k=k, lengths=lengths):
                 pages.updated_page_bounds(k, lengths, 16, None)
 
-            calls += [(f"{f.__name__} {label}", f) for f in (whole, listed, evicted, paged, bounds)]
+            def longest(q=q, held=held, kv=kv, dim=dim, dtype=dtype, lengths=lengths):
+                k = torch.empty(1, kv, 131_072, dim, dtype=dtype).expand(2, -1, -1, -1)
+                paged.paged_decode(q, k, k, held, lengths, lengths, 409, 16, kv, 0.1)
+
+            calls += [(f"{f.__name__} {label}", f) for f in (whole, listed, evicted, best, bounds, longest)]
     return calls
 
 

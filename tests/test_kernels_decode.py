@@ -19,7 +19,7 @@ pytest.importorskip("triton")
 
 from sparsestudy import attention, cache, eviction
 from sparsestudy.cache import StudyLayer
-from sparsestudy.kernels import decode, pages
+from sparsestudy.kernels import decode, paged, pages
 from sparsestudy.methods import METHODS
 from sparsestudy.methods.base import Context, Method
 from sparsestudy.selection import RowSelection
@@ -140,7 +140,7 @@ def test_a_paged_step_is_the_choice_of_pages_and_their_attention(dtype: torch.dt
         bounds = cache.updated_page_bounds(k[:, :, :-1], around.offsets, page, None)
         choosers = selection.heads
         with poisoned():
-            out = pages.paged_decode(
+            out = paged.paged_decode(
                 q, k, v, bounds, around.lengths, around.offsets, budget, page, choosers, SCALING
             )
         assert close(out, want, dtype)
@@ -149,6 +149,27 @@ def test_a_paged_step_is_the_choice_of_pages_and_their_attention(dtype: torch.dt
             held = -(-length // page)
             assert torch.equal(bounds.minimum[row, :, :held], now.minimum[row, :, :held])
             assert torch.equal(bounds.maximum[row, :, :held], now.maximum[row, :, :held])
+
+
+@pytest.mark.parametrize("budget", [1, 3, 6, 11])
+def test_of_pages_with_equal_scores_the_earlier_are_attended(budget: int) -> None:
+    lengths, page = [96, 50], 8
+    q, k, v, around = step(lengths, 4, 2, 24, torch.float32)
+    # Every page of a row is one of two, so that most scores are level; the values tell pages apart.
+    k = k[:, :, :16].repeat(1, 1, 6, 1)
+    around = dataclasses.replace(
+        around, page_bounds=lambda size: cache.updated_page_bounds(k, around.offsets, size, None)
+    )
+    method = METHODS["quest"](page_size=page, token_budget=page * budget)
+    want = attention.selected_decode(q, k, v, method.decode(q, k, around), around.offsets, SCALING)
+    bounds = cache.updated_page_bounds(k[:, :, :-1], around.offsets, page, None)
+    for _ in range(2):  # a step leaves its count as it found it
+        with poisoned():
+            out = paged.paged_decode(
+                q, k, v, bounds, around.lengths, around.offsets, budget, page, 2, SCALING
+            )
+        assert close(out, want, torch.float32)
+    assert not bounds.done.any()
 
 
 @pytest.mark.parametrize(
@@ -195,7 +216,7 @@ def test_a_graph_holds_a_step_at_full_length(batch: int) -> None:
     bounds = pages.updated_page_bounds(k, offsets, page, None)
 
     def run() -> Tensor:
-        return pages.paged_decode(q, k, v, bounds, lengths, offsets, budget, page, kv_heads, 0.09)
+        return paged.paged_decode(q, k, v, bounds, lengths, offsets, budget, page, kv_heads, 0.09)
 
     side = torch.cuda.Stream()
     with torch.cuda.stream(side):

@@ -1,4 +1,4 @@
-"""Pages of a cache: bounds of their keys, scores by the bounds, and a step that reads the best, on a GPU."""
+"""Pages of a cache: bounds of their keys, and scores by the bounds, on a GPU."""
 
 from __future__ import annotations
 
@@ -6,17 +6,21 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
+from triton.language.extra.cuda import gdc_launch_dependents
 
 from sparsestudy.cache import RESERVE, PageBounds
+from sparsestudy.kernels.device import overlaps, processors
 from sparsestudy.kernels.sizes import cdiv, power
-from sparsestudy.kernels.split import overlaps, processors, split_attention
-from sparsestudy.kernels.top import program, put_best
+from sparsestudy.kernels.top import held, put_limits
 
 # Pages in a tile of scores: 32 pages of two bounds of 128 bf16 numbers are 16 KB.
 BLOCK_P = 32
-# Programs a multiprocessor that score pages, and tiles that each has in flight.
-WAVES, STAGES = 4, 3
+# Warps a multiprocessor that score pages, and tiles that each program has in flight.
+WARPS, STAGES = 16, 3
+# Warps of a program, and of one that may look for the limits of the best: it holds 32 scores a thread in 124
+# registers, where 8192 scores in 4 warps would take 243.
+FEW, MANY = 4, 8
+HELD_UNITS = 1 << 13
 
 
 @triton.jit
@@ -51,13 +55,18 @@ def _bound_pages(
         _bound(p_k, p_low + o_page, p_high + o_page, first, length, page, s_k[2], dim, P, BLOCK_P, BLOCK_D)
 
 
-@triton.jit(do_not_specialize=["pages"])
+@triton.jit(do_not_specialize=["pages", "budget"])
 def _score_pages(
-    p_q, p_k, p_low, p_high, p_lengths, p_offsets, p_scores, s_q, s_k, s_bounds, pages, group, share, dim,
+    p_q, p_k, p_low, p_high, p_lengths, p_offsets, p_scores, p_limits, p_done, s_q, s_k, s_bounds,
+    pages, budget, group, share, dim,
     P: tl.constexpr, KEYS: tl.constexpr, SIGNAL: tl.constexpr, EVEN: tl.constexpr, STAGES: tl.constexpr,
+    LIMITS: tl.constexpr, HELD: tl.constexpr, BLOCK: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """Upper bounds on the scores of a part of the pages, summed over a group of query heads."""
+    """Upper bounds on the scores of a part of the pages, summed over a group of query heads.
+
+    With limits, the program that is the last to be done with a row and chooser also finds what the best have.
+    """
     part, head, row = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
     if SIGNAL:
         gdc_launch_dependents()
@@ -78,7 +87,8 @@ def _score_pages(
     o_q = row * s_q[0] + (head * group + o_m)[:, None] * s_q[1] + o_d[None, :]
     b_q = tl.load(p_q + o_q, mask=m_q, other=0.0).to(tl.float32)
     b_up, b_down = tl.sum(tl.maximum(b_q, 0.0), 0), tl.sum(tl.minimum(b_q, 0.0), 0)
-    p_scores += (row * tl.num_programs(1) + head) * pages
+    chooser = row * tl.num_programs(1) + head
+    p_scores += chooser * pages
     step = tl.cdiv(tl.cdiv(pages, tl.num_programs(0)), BLOCK_P) * BLOCK_P
     for p in tl.range(part * step, tl.minimum(part * step + step, pages), BLOCK_P, num_stages=STAGES):
         o_p = p + tl.arange(0, BLOCK_P)
@@ -90,24 +100,13 @@ def _score_pages(
         b_high = tl.load(p_high + o_b, mask=m_b, other=0.0).to(tl.float32)
         b_score = tl.sum(b_high * b_up[None, :] + b_low * b_down[None, :], 1)
         tl.store(p_scores + o_p, tl.where(m_p, b_score, float("-inf")), mask=o_p < pages)
-
-
-@triton.jit(do_not_specialize=["pages", "budget"])
-def _choose_pages(
-    p_scores, p_lengths, p_starts, p_count, pages, budget, choosers,
-    P: tl.constexpr, EARLY: tl.constexpr, HELD: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
-    """First tokens of the best pages of one row and chooser, and of the current page, and how many tokens."""
-    row = tl.program_id(0)
-    p_starts += row * (budget + 1)
-    if EARLY:
-        gdc_launch_dependents()
-        gdc_wait()
-    wanted = put_best(p_scores + row.to(tl.int64) * pages, p_starts, pages, budget, P, HELD, BLOCK)
-    length = tl.load(p_lengths + row // choosers).to(tl.int32)
-    current = (length - 1) // P * P
-    tl.store(p_starts + wanted, current)
-    tl.store(p_count + row, wanted * P + length - current)
+    if LIMITS:
+        # All stores of this program come before its count, and all of the others' before the last count.
+        tl.debug_barrier()
+        if tl.atomic_add(p_done + chooser, 1) == tl.num_programs(0) - 1:
+            put_limits(p_scores, p_limits + chooser * 2, pages, budget, HELD, BLOCK)
+            # For the next step.
+            tl.store(p_done + chooser, 0)
 
 
 def updated_page_bounds(
@@ -140,6 +139,7 @@ def page_scores(
     page_size: int,
     choosers: int,
     fresh: tuple[Tensor, Tensor] | None = None,
+    limits: tuple[Tensor, Tensor, int] | None = None,
 ) -> Tensor:
     """Upper bounds on the scores of each complete page, ``sum_d max(q_d min_d, q_d max_d)``.
 
@@ -151,6 +151,9 @@ def page_scores(
         choosers: the KV heads (scores of a group are summed) or the query heads.
         fresh: the keys ``(batch, kv heads, slots, dim)`` and the padding slots before each row, int
             ``(batch,)``: the bounds of the page of the new token are then brought up to date as well.
+        limits: where to store what the best pages of each row and chooser have, int32
+            ``(batch, choosers, 2)``, a count that is zero, int32 ``(batch, choosers)``, and how many the
+            best are; see :func:`sparsestudy.kernels.top.kept`.
 
     Returns:
         fp32 ``(batch, choosers, pages)``; -inf for the current page and those that a row does not have.
@@ -160,66 +163,18 @@ def page_scores(
     kv_heads, pages = low.shape[1:3]
     q = q if q.stride(-1) == 1 else q.contiguous()
     keys, offsets = fresh or (low, lengths)
+    found, done, budget = limits or (lengths, lengths, 0)
     scores = torch.empty(batch, choosers, pages, dtype=torch.float32, device=q.device)
     group = heads // choosers
-    parts = WAVES * processors(q.device) // (batch * choosers)
+    warps = FEW if limits is None else MANY
+    parts = WARPS // warps * processors(q.device) // (batch * choosers)
     block_d = power(dim)
     _score_pages[(max(1, min(parts, cdiv(pages, BLOCK_P))), choosers, batch)](
-        q, keys, low, high, lengths, offsets, scores, q.stride()[:2], keys.stride()[:3], low.stride()[:3],
-        pages, group, choosers // kv_heads, dim, P=page_size,
-        KEYS=0 if fresh is None else power(page_size),
+        q, keys, low, high, lengths, offsets, scores, found, done, q.stride()[:2], keys.stride()[:3],
+        low.stride()[:3], pages, budget, group, choosers // kv_heads, dim, P=page_size,
+        LIMITS=limits is not None, KEYS=0 if fresh is None else power(page_size),
         SIGNAL=overlaps(q.device), EVEN=block_d == dim, STAGES=STAGES,
-        BLOCK_M=power(group), BLOCK_P=BLOCK_P, BLOCK_D=block_d, num_warps=4,
+        BLOCK_M=power(group), BLOCK_P=BLOCK_P, BLOCK_D=block_d, **held(pages, HELD_UNITS),
+        num_warps=warps,
     )  # fmt: skip
     return scores
-
-
-def paged_decode(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    bounds: PageBounds,
-    lengths: Tensor,
-    offsets: Tensor,
-    budget: int,
-    page_size: int,
-    choosers: int,
-    scaling: float,
-) -> Tensor:
-    """One decode step: score the pages, choose the best complete ones, attend them and the current page.
-
-    Nothing waits for the device and every shape follows from the arguments' shapes, so that a CUDA graph can
-    hold the step while `lengths`, and the caches behind `k`, `v` and `bounds`, go on.
-
-    Args:
-        q: query ``(batch, heads, 1, dim)``.
-        k: keys ``(batch, kv heads, slots, dim)``, the new one included; row ``b`` has its token 0 in slot
-            ``offsets[b]``, and slots after its length are not read.
-        v: values, as `k`.
-        bounds: of all pages before that of the new token, which is brought up to date here.
-        lengths: real tokens of each row, the new one included, int ``(batch,)``.
-        offsets: padding slots before each row, int ``(batch,)``.
-        budget: complete pages to read.
-        page_size: tokens per page.
-        choosers: the KV heads (scores of a group are summed) or the query heads.
-        scaling: factor of the attention scores.
-
-    Returns:
-        ``(batch, heads, 1, dim)`` in the dtype of `q`.
-    """
-    batch = len(q)
-    # Bounds have room for pages that no slot belongs to yet.
-    pages = min(bounds.minimum.shape[2], cdiv(k.shape[2], page_size))
-    bounds = PageBounds(bounds.minimum[:, :, :pages], bounds.maximum[:, :, :pages])
-    scores = page_scores(q, bounds, lengths, page_size, choosers, (k, offsets))
-    budget = min(budget, pages)
-    starts = torch.empty(batch, choosers, budget + 1, dtype=torch.int32, device=q.device)
-    count = torch.empty(batch, choosers, dtype=torch.int32, device=q.device)
-    early = overlaps(q.device)
-    _choose_pages[(batch * choosers,)](
-        scores, lengths, starts, count, pages, budget, choosers, P=page_size, EARLY=early, launch_pdl=early,
-        **program(pages),
-    )  # fmt: skip
-    first = offsets[:, None].expand(-1, choosers)
-    most = (budget + 1) * page_size
-    return split_attention(q, k, v, first, count, most, scaling, (starts, starts), page_size, follows=True)

@@ -13,8 +13,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from sparsestudy.kernels.device import processors
 from sparsestudy.kernels.sizes import cdiv, power
-from sparsestudy.kernels.split import processors
 
 if TYPE_CHECKING:
     from sparsestudy.methods.base import Context

@@ -7,14 +7,13 @@ from shapes, never from data, so nothing waits for the device and a CUDA graph c
 
 from __future__ import annotations
 
-from functools import cache
-
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
+from sparsestudy.kernels.device import overlaps, processors
 from sparsestudy.kernels.sizes import cdiv, power
 
 # Programs a multiprocessor: two hide each other's waiting; more only make more parts to add up.
@@ -24,15 +23,13 @@ LEAST = 64
 # Bytes of keys in a tile: with three in flight, three programs fit into the shared memory of a Hopper
 # multiprocessor.
 KEY_BYTES = 1 << 14
-# What stands for the number of multiprocessors without a GPU (the interpreter).
-ELSEWHERE = 8
 # Parts added at a time: 64 x 128 fp32 numbers are 64 registers a thread.
 PARTS = 64
 WARPS, STAGES = 4, 3
 
 
 @triton.jit
-def _add_tile(b_q, p_k, p_v, o_k, o_v, m_t, o_d, b_acc, b_most, b_sum, scale, dim, EVEN: tl.constexpr):
+def add_tile(b_q, p_k, p_v, o_k, o_v, m_t, o_d, b_acc, b_most, b_sum, scale, dim, EVEN: tl.constexpr):
     """Add one tile of keys to the running softmax of a group's queries."""
     # (dim, keys) and (keys, dim); where the dim fills its tile the mask is that of the keys alone.
     m_k = m_t[None, :] if EVEN else (o_d < dim)[:, None] & m_t[None, :]
@@ -51,10 +48,8 @@ def _add_tile(b_q, p_k, p_v, o_k, o_v, m_t, o_d, b_acc, b_most, b_sum, scale, di
 
 
 @triton.jit
-def _keys(o_t, m_t, p_starts, p_ends, ranges, UNIT: tl.constexpr, STEPS: tl.constexpr):
+def _keys(o_t, m_t, p_starts, p_ends, ranges, STEPS: tl.constexpr):
     """The token that stands at each place of a list of ranges."""
-    if UNIT > 0:  # every range but the last is this wide
-        return tl.load(p_starts + o_t // UNIT, mask=m_t, other=0) + o_t % UNIT
     # Binary search for how many ranges end at or before the place.
     place = o_t * 0
     for i in tl.static_range(STEPS):
@@ -69,8 +64,7 @@ def _keys(o_t, m_t, p_starts, p_ends, ranges, UNIT: tl.constexpr, STEPS: tl.cons
 def _attend(
     p_q, p_k, p_v, p_new_k, p_new_v, p_starts, p_ends, p_first, p_count, p_acc, p_most, p_sum,
     s_q, s_k, s_v, s_new_k, s_new_v, s_list, s_first, s_count, scale, new, ranges, group, share, dim,
-    LISTED: tl.constexpr, UNIT: tl.constexpr, STEPS: tl.constexpr, NEW: tl.constexpr, EVEN: tl.constexpr,
-    SIGNAL: tl.constexpr, WAIT: tl.constexpr,
+    LISTED: tl.constexpr, STEPS: tl.constexpr, NEW: tl.constexpr, EVEN: tl.constexpr, SIGNAL: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
     """One part of the keys of one row and KV head (or query head, where heads choose on their own)."""
@@ -83,8 +77,6 @@ def _attend(
     b_q = tl.load(p_q + o_q, mask=m_q, other=0.0)
     if SIGNAL:
         gdc_launch_dependents()
-    if WAIT:
-        gdc_wait()
     first = tl.load(p_first + row * s_first[0] + head * s_first[1]).to(tl.int64)
     count = tl.load(p_count + row * s_count[0] + head * s_count[1]).to(tl.int32)
     total = count + new
@@ -103,9 +95,9 @@ def _attend(
     for t in range(begin, stop, BLOCK_N):
         o_t = t + o_n
         m_t = o_t < stop
-        o_k = _keys(o_t, m_t, p_starts, p_ends, ranges, UNIT, STEPS) if LISTED else o_t
+        o_k = _keys(o_t, m_t, p_starts, p_ends, ranges, STEPS) if LISTED else o_t
         o_k = o_k + first
-        b_acc, b_most, b_sum = _add_tile(
+        b_acc, b_most, b_sum = add_tile(
             b_q, p_k, p_v, o_k * s_k[2], o_k * s_v[2], m_t, o_d, b_acc, b_most, b_sum, scale, dim, EVEN
         )
     if NEW:
@@ -115,14 +107,22 @@ def _attend(
             o_t = t + o_n
             m_t = o_t < end
             o_k = (o_t - count).to(tl.int64)
-            b_acc, b_most, b_sum = _add_tile(
+            b_acc, b_most, b_sum = add_tile(
                 b_q, p_new_k, p_new_v, o_k * s_new_k[2], o_k * s_new_v[2], m_t, o_d,
                 b_acc, b_most, b_sum, scale, dim, EVEN,
             )  # fmt: skip
-    o_part = ((row * heads + head) * splits + split) * group + o_m
-    tl.store(p_acc + o_part[:, None] * dim + o_d[None, :], b_acc, mask=m_q)
-    tl.store(p_most + o_part, b_most, mask=o_m < group)
-    tl.store(p_sum + o_part, b_sum, mask=o_m < group)
+    o_part = ((row * heads + head) * splits + split) * group
+    put_part(p_acc, p_most, p_sum, o_part, b_acc, b_most, b_sum, o_m, o_d, group, dim)
+
+
+@triton.jit
+def put_part(p_acc, p_most, p_sum, o_part, b_acc, b_most, b_sum, o_m, o_d, group, dim):
+    """Store what one part of the keys adds to a group of queries."""
+    o_row = o_part + o_m
+    m_acc = (o_m < group)[:, None] & (o_d < dim)[None, :]
+    tl.store(p_acc + o_row[:, None] * dim + o_d[None, :], b_acc, mask=m_acc)
+    tl.store(p_most + o_row, b_most, mask=o_m < group)
+    tl.store(p_sum + o_row, b_sum, mask=o_m < group)
 
 
 @triton.jit(do_not_specialize=["splits"])
@@ -159,20 +159,6 @@ def _combine(
     tl.store(p_out + o_out, (b_out / total).to(p_out.dtype.element_ty), mask=o_d < dim)
 
 
-@cache
-def processors(device: torch.device) -> int:
-    """Multiprocessors of a device."""
-    if device.type != "cuda":
-        return ELSEWHERE
-    return int(torch.cuda.get_device_properties(device).multi_processor_count)
-
-
-@cache
-def overlaps(device: torch.device) -> bool:
-    """Whether a kernel may start while the one before it ends, and wait inside for what that has to store."""
-    return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 9
-
-
 def split_attention(
     q: Tensor,
     k: Tensor,
@@ -182,9 +168,7 @@ def split_attention(
     most: int,
     scaling: float,
     ranges: tuple[Tensor, Tensor] | None = None,
-    unit: int = 0,
     new: tuple[Tensor, Tensor] | None = None,
-    follows: bool = False,
 ) -> Tensor:
     """One query a row over `count` keys of a cache, and over new ones: what the launchers below share.
 
@@ -198,9 +182,7 @@ def split_attention(
         scaling: factor of the scores.
         ranges: first token of each range, and how many tokens all ranges up to it hold, int32 ``(batch, 1 or
             choosers, ranges)``; None where the keys stand together.
-        unit: width of every range but the last; 0 where they differ.
         new: keys and values ``(batch, kv heads, new, dim)`` that follow.
-        follows: whether the kernel before is one that lets this start early (:func:`overlaps`).
 
     Returns:
         ``(batch, heads, 1, dim)`` in the dtype of `q`.
@@ -209,27 +191,43 @@ def split_attention(
     choosers = count.shape[1]
     q, k, v, new_k, new_v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v, *(new or (k, v))))
     starts, ends = ranges if ranges is not None else (count, count)
-    block_n = max(16, min(128, KEY_BYTES // power(dim * q.element_size())))
     wanted = WAVES * processors(q.device) // (batch * choosers)
     splits = max(1, min(wanted, cdiv(most, LEAST)))
     group, early = heads // choosers, overlaps(q.device)
     block_d = max(16, power(dim))
-    parts = q.new_empty(batch, choosers, splits, group, dim, dtype=torch.float32)
-    stats = q.new_empty(2, batch, choosers, splits, group, dtype=torch.float32)
-    out = q.new_empty(batch, heads, 1, dim)
+    parts, stats = room_for_parts(q, choosers, splits)
     _attend[(splits, choosers, batch)](
         q, k, v, new_k, new_v, starts, ends, first, count, parts, stats[0], stats[1],
         q.stride()[:2], k.stride()[:3], v.stride()[:3], new_k.stride()[:3], new_v.stride()[:3],
         _spread(starts), first.stride(), count.stride(), scaling * 1.4426950408889634,
         0 if new is None else new_k.shape[2], starts.shape[-1], group, choosers // k.shape[1], dim,
-        LISTED=ranges is not None, UNIT=unit, STEPS=starts.shape[-1].bit_length(), NEW=new is not None,
-        EVEN=block_d == dim, SIGNAL=early, WAIT=early and follows,
-        BLOCK_M=max(16, power(group)), BLOCK_N=block_n, BLOCK_D=block_d,
-        num_warps=2 * WARPS if q.element_size() > 2 else WARPS, num_stages=STAGES,
-        launch_pdl=early and follows,
+        LISTED=ranges is not None, STEPS=starts.shape[-1].bit_length(), NEW=new is not None,
+        EVEN=block_d == dim, SIGNAL=early,
+        BLOCK_M=max(16, power(group)), BLOCK_D=block_d, **tile(q.element_size(), dim),
     )  # fmt: skip
+    return added(q, parts, stats)
+
+
+def tile(element_size: int, dim: int) -> dict[str, int]:
+    """Keys in a tile, warps and stages of a program, by the bytes of a number and the head dimension."""
+    keys = max(16, min(128, KEY_BYTES // power(dim * element_size)))
+    return {"BLOCK_N": keys, "num_warps": 2 * WARPS if element_size > 2 else WARPS, "num_stages": STAGES}
+
+
+def room_for_parts(q: Tensor, choosers: int, splits: int) -> tuple[Tensor, Tensor]:
+    """Memory for what the parts of the keys give, and for the largest scores and sums of each."""
+    batch, heads, _, dim = q.shape
+    shape = (batch, choosers, splits, heads // choosers)
+    return q.new_empty(*shape, dim, dtype=torch.float32), q.new_empty(2, *shape, dtype=torch.float32)
+
+
+def added(q: Tensor, parts: Tensor, stats: Tensor) -> Tensor:
+    """The parts added up, ``(batch, heads, 1, dim)`` in the dtype of `q`."""
+    batch, heads, _, dim = q.shape
+    splits, group, early = parts.shape[2], parts.shape[3], overlaps(q.device)
+    out = q.new_empty(batch, heads, 1, dim)
     _combine[(heads, batch)](
-        parts, stats[0], stats[1], out, splits, group, dim, WAIT=early, BLOCK_D=block_d,
+        parts, stats[0], stats[1], out, splits, group, dim, WAIT=early, BLOCK_D=max(16, power(dim)),
         BLOCK_S=min(PARTS, power(splits)), num_warps=4, launch_pdl=early,
     )  # fmt: skip
     return out

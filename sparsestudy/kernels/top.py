@@ -16,12 +16,13 @@ STORED = tl.constexpr(1 << 12)
 
 
 @triton.jit
-def _keys(p_scores, o_u, units):
+def keys(p_scores, o_u, units):
     """Some scores as integers in the order of floats; those that are -inf or past the end are the least.
 
     -0.0 counts as 0.0, so that they are equal as the floats are.
     """
-    b_score = tl.load(p_scores + o_u, mask=o_u < units, other=float("-inf"))
+    # Past the first cache, which may hold what other programs of the same kernel have overwritten.
+    b_score = tl.load(p_scores + o_u, mask=o_u < units, other=float("-inf"), cache_modifier=".cg")
     b_bits = (b_score + 0.0).to(tl.int32, bitcast=True)
     b_key = tl.where(b_bits < 0, b_bits ^ 0x7FFFFFFF, b_bits)
     return tl.where(b_score > float("-inf"), b_key, -0x80000000)
@@ -64,7 +65,7 @@ def _least(p_scores, units, budget, HELD: tl.constexpr, BLOCK: tl.constexpr):
     """
     # At least `wanted` keys reach `low`; `above`, which are fewer, reach `high`.
     low, high = tl.full([], -0x7FFFFFFF, tl.int64), tl.full([], 0x7FFFFFFF, tl.int64)
-    b_key = _keys(p_scores, _striped(0, BLOCK), units)
+    b_key = keys(p_scores, _striped(0, BLOCK), units)
     if HELD:
         found = tl.sum(tl.sum((b_key > -0x80000000).to(tl.int32), 0), 0)
         low = tl.min(tl.min(tl.where(b_key > -0x80000000, b_key, 0x7FFFFFFF), 0), 0).to(tl.int64)
@@ -72,7 +73,7 @@ def _least(p_scores, units, budget, HELD: tl.constexpr, BLOCK: tl.constexpr):
     else:
         found = tl.full([], 0, tl.int32)
         for u in range(0, units, BLOCK):
-            b_key = _keys(p_scores, _striped(u, BLOCK), units)
+            b_key = keys(p_scores, _striped(u, BLOCK), units)
             found += tl.sum(tl.sum((b_key > -0x80000000).to(tl.int32), 0), 0)
     wanted = tl.minimum(found, budget)
     above = found * 0
@@ -83,7 +84,7 @@ def _least(p_scores, units, budget, HELD: tl.constexpr, BLOCK: tl.constexpr):
         else:
             counts = tl.full([], 0, tl.int64)
             for u in range(0, units, BLOCK):
-                counts += _reaching(_keys(p_scores, _striped(u, BLOCK), units), low, quarter)
+                counts += _reaching(keys(p_scores, _striped(u, BLOCK), units), low, quarter)
         for i in tl.static_range(3):
             count = ((counts >> (21 * i)) & 0x1FFFFF).to(tl.int32)
             place = low + quarter
@@ -97,7 +98,7 @@ def _least(p_scores, units, budget, HELD: tl.constexpr, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def _put(b_key, o_u, least, room, placed, p_out, step):
+def _put(b_key, o_u, least, room, placed, p_out):
     """Store the kept ones of some units; gives how many are stored by now, and the room that is left."""
     m_above, m_level = b_key > least, b_key == least
     # One running sum counts both: those level with the least one in the upper half of the number.
@@ -106,23 +107,59 @@ def _put(b_key, o_u, least, room, placed, p_out, step):
     b_count = (tl.cumsum(b_row, 0) - b_row)[:, None] + tl.cumsum(b_one, 1)
     b_above, b_level = b_count & 0xFFFF, b_count >> 16
     m_kept = m_above | (m_level & (b_level <= room))
-    tl.store(p_out + placed + b_above + tl.minimum(b_level, room) - 1, o_u * step, mask=m_kept)
+    tl.store(p_out + placed + b_above + tl.minimum(b_level, room) - 1, o_u, mask=m_kept)
     total = tl.sum(b_row, 0)
     level = tl.minimum(total >> 16, room)
     return placed + (total & 0xFFFF) + level, room - level
 
 
 @triton.jit
-def put_best(p_scores, p_out, units, budget, step, HELD: tl.constexpr, BLOCK: tl.constexpr):
-    """Store the places of the best units of a row, rising, each times `step`; gives how many there are."""
+def _put_best(p_scores, p_out, units, budget, HELD: tl.constexpr, BLOCK: tl.constexpr):
+    """Store the places of the best units of a row, rising; gives how many there are."""
     least, room, wanted = _least(p_scores, units, budget, HELD, BLOCK)
     placed = wanted * 0
     CHUNK: tl.constexpr = min(BLOCK, STORED)
     for u in range(0, units, CHUNK):
         o_u = _ordered(u, CHUNK)
-        b_key = _keys(p_scores, o_u, units)
-        placed, room = _put(b_key, o_u, least, room, placed, p_out, step)
+        b_key = keys(p_scores, o_u, units)
+        placed, room = _put(b_key, o_u, least, room, placed, p_out)
     return wanted
+
+
+@triton.jit
+def _level_until(p_scores, units, least, place, BLOCK: tl.constexpr):
+    """How many units up to a place are level with the least one; read again, few at a time, as few ask."""
+    CHUNK: tl.constexpr = min(BLOCK, 1 << 11)
+    count = tl.full([], 0, tl.int32)
+    for u in range(0, units, CHUNK):
+        o_u = _striped(u, CHUNK)
+        b_level = (keys(p_scores, o_u, units) == least) & (o_u <= place)
+        count += tl.sum(tl.sum(b_level.to(tl.int32), 0), 0)
+    return count
+
+
+@triton.jit
+def put_limits(p_scores, p_out, units, budget, HELD: tl.constexpr, BLOCK: tl.constexpr):
+    """Store the least key among the best of a row, and the last place where a unit with this key is kept."""
+    least, room, wanted = _least(p_scores, units, budget, HELD, BLOCK)
+    low, high = tl.full([], -1, tl.int32), tl.full([], 0x7FFFFFFF, tl.int32)
+    if _level_until(p_scores, units, least, high, BLOCK) > room:
+        # Fewer than `room` are level up to `low`, enough up to `high`.
+        high = tl.full([], 0, tl.int32) + units - 1
+        while high - low > 1:
+            place = (low + high) // 2
+            enough = _level_until(p_scores, units, least, place, BLOCK) >= room
+            high = tl.where(enough, place, high)
+            low = tl.where(enough, low, place)
+    tl.store(p_out, tl.where(wanted > 0, least, 0x7FFFFFFF))
+    tl.store(p_out + 1, high)
+
+
+@triton.jit
+def kept(b_key, o_u, p_limits):
+    """Which units are among the best, by what :func:`put_limits` stored."""
+    least, last = tl.load(p_limits), tl.load(p_limits + 1)
+    return (b_key > least) | ((b_key == least) & (o_u <= last) & (b_key > -0x80000000))
 
 
 @triton.jit(do_not_specialize=["units", "budget"])
@@ -130,16 +167,16 @@ def _top(p_scores, p_out, units, budget, HELD: tl.constexpr, BLOCK: tl.constexpr
     """The places of the best units of one row, rising, -1 at the end."""
     row = tl.program_id(0).to(tl.int64)
     p_out += row * budget
-    wanted = put_best(p_scores + row * units, p_out, units, budget, 1, HELD, BLOCK)
+    wanted = _put_best(p_scores + row * units, p_out, units, budget, HELD, BLOCK)
     for u in range(wanted, budget, BLOCK):
         o_u = u + tl.arange(0, BLOCK)
         tl.store(p_out + o_u, tl.full([BLOCK], -1, tl.int32), mask=o_u < budget)
 
 
-def program(units: int) -> dict[str, int | bool]:
-    """Block and warps of a program for rows of so many units, and whether one block holds a row."""
-    block = min(max(32, power(units)), HELD_UNITS)
-    return {"BLOCK": block, "HELD": block >= units, "num_warps": min(max(block // 512, 1), 16)}
+def held(units: int, most: int) -> dict[str, int | bool]:
+    """The block of units that a program looks at, at most `most`, and whether it holds a whole row."""
+    block = min(max(32, power(units)), most)
+    return {"BLOCK": block, "HELD": block >= units}
 
 
 def top(scores: Tensor, budget: int) -> Tensor:
@@ -159,5 +196,6 @@ def top(scores: Tensor, budget: int) -> Tensor:
     out = torch.empty(*scores.shape[:-1], budget, dtype=torch.int32, device=scores.device)
     rows = scores.numel() // max(units, 1)
     if rows and budget:
-        _top[(rows,)](scores, out, units, budget, **program(units))
+        block = held(units, HELD_UNITS)
+        _top[(rows,)](scores, out, units, budget, **block, num_warps=min(max(block["BLOCK"] // 512, 1), 16))
     return out

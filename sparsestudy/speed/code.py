@@ -130,7 +130,8 @@ class TritonCode(Code):
 
     def paged(self, method: Method, given: Inputs) -> Callable[[], Tensor]:
         """See :meth:`Code.paged`."""
-        from sparsestudy.kernels.pages import paged_decode, updated_page_bounds
+        from sparsestudy.kernels.paged import paged_decode
+        from sparsestudy.kernels.pages import updated_page_bounds
 
         if not isinstance(method, Quest):
             return super().paged(method, given)
