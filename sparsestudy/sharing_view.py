@@ -24,10 +24,11 @@ class View:
         self.started = time.monotonic()
         # Seconds that were predicted for units which earlier runs had done, by shard.
         self.before: dict[int, float] = {}
+        self.shown = ""
 
     def announce(self, gpus: int, threads: int) -> None:
         """The plan, as far as it is known before a model runs."""
-        where = f"{gpus} GPU{'s' if gpus > 1 else ''}" if gpus else f"the CPU, {threads} threads each"
+        where = f"{gpus} GPU{'s' if gpus > 1 else ''}" if gpus else f"the CPU, threads each: {threads}"
         self.say(f"{len(self.todo.shards)} datasets to make, {self.todo.jobs} workers on {where}")
         for shard in self.todo.shards:
             size = max(1, shard.run.batch_tokens // shard.length)
@@ -59,8 +60,10 @@ class View:
         # By the pace so far, because predictions are of one worker with the device to itself.
         pace = (time.monotonic() - self.started) / fresh if fresh > 0 else None
         shards = f"{len(units)} of {len(self.todo.shards)} datasets"
-        label = f"units of work of {shards}"
-        self.display.update(line(label, done, total, None if pace is None else pace * left))
+        text = line(f"units of work of {shards}", done, total, None if pace is None else pace * left)
+        if text != self.shown:
+            self.display.update(text)
+            self.shown = text
 
     def passed(self) -> str:
         """How long the invocation has taken."""
