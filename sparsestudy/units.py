@@ -146,11 +146,18 @@ class Units:
 
     def left(self) -> list[Unit]:
         """The units that are not done, longest first."""
-        return [unit for unit in self.longest_first if not self.done(unit)]
+        # Two listings instead of a look at each of some thousand files, in the order of done().
+        parts, checkpoints = _names(folder(self.shard)), _names(self.shard.checkpoints)
+        if self.made():
+            return []
+        done = parts | checkpoints
+        return [u for u in self.longest_first if not done & {self.part(u).name, self.checkpoint(u).name}]
 
     def complete(self) -> bool:
         """Whether every batch has its checkpoint, or the dataset is there."""
-        return all(self.checkpoint(unit).exists() for unit in self.units) or self.made()
+        return {self.checkpoint(unit).name for unit in self.units} <= _names(self.shard.checkpoints) or (
+            self.made()
+        )
 
     def made(self) -> bool:
         """Whether the dataset was made since the run began, here or by another host."""
@@ -195,6 +202,13 @@ class Units:
             return None
         units = tuple(Unit(**unit) for unit in told["units"])
         return Units(shard, told["tag"], units, told["cells"], before)
+
+
+def _names(folder: Path) -> set[str]:
+    try:
+        return set(os.listdir(folder))
+    except FileNotFoundError:
+        return set()
 
 
 def folder(shard: Shard) -> Path:

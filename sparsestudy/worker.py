@@ -57,12 +57,12 @@ class Worker:
             return True
         try:
             opened = self._open(number)
+            return opened is not None and self._worked_off(number, *opened)
         except StudyError as error:
             paths.write_text(result, json.dumps({"error": str(error), "known": True}))
             return True
-        if opened is None:
-            return False
-        work, units = opened
+
+    def _worked_off(self, number: int, work: evaluate.Work, units: Units) -> bool:
         while left := self._left(number, units):
             if not any(self._claimed(number, work, units, unit) for unit in left):
                 break
