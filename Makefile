@@ -34,11 +34,12 @@ smoke: $(VENV)/.stamp ## run the smoke study of this machine, if it is missing o
 run: $(VENV)/.stamp ## run with your own parameters: NAME=mine PARAMS="{lengths: [2048]}" or PARAMS_FILE=my.yaml
 	@test -n "$(NAME)" || { echo "error: give the run a name: make run NAME=mine PARAMS=\"{lengths: [2048]}\"" >&2; exit 2; }
 	@$(PY) -m sparsestudy run --experiment $(EXPERIMENT) --name "$(NAME)" \
-		$(if $(PARAMS_FILE),--params-file "$(PARAMS_FILE)",--params "$$PARAMS")
+		$(if $(PARAMS_FILE),--params-file "$(PARAMS_FILE)",--params "$$PARAMS") \
+		$(if $(WORKERS),--workers $(WORKERS))
 
 results: $(VENV)/.stamp ## make a published run again: NAME=smollm2
 	@test -n "$(NAME)" || { echo "error: name the published run: make results NAME=smollm2" >&2; exit 2; }
-	@$(PY) -m sparsestudy run notebooks/params/$(EXPERIMENT)/$(NAME).yaml
+	@$(PY) -m sparsestudy run notebooks/params/$(EXPERIMENT)/$(NAME).yaml $(if $(WORKERS),--workers $(WORKERS))
 
 plan: $(LIGHT)/.stamp ## say for every run: fresh, stale or missing, and why
 	@$(LIGHT)/bin/python -m sparsestudy plan
