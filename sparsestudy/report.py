@@ -36,10 +36,19 @@ def sparse() -> list[Run]:
 def local(experiment: str = EXPERIMENT) -> list[Run]:
     """The smoke run and the user's own runs; a folder that cannot be read becomes a box on the page."""
     try:
-        runs = open_local(experiment)
+        return found_locally(experiment)
     except StudyError as error:
         box("warning", "The local runs cannot be shown", str(error))
         return []
+
+
+def found_locally(experiment: str = EXPERIMENT) -> list[Run]:
+    """The smoke run, then the user's own runs by name.
+
+    Raises:
+        StudyError: a file cannot be read or is foreign.
+    """
+    runs = open_local(experiment)
     names = sorted(runs.keys() - {runfiles.SCRATCH}, key=lambda name: (name != runfiles.SMOKE, name))
     return [Run(name, runs[name]) for name in names]
 
