@@ -46,15 +46,20 @@ class Measured:
 
 def measured(runs: list[Run]) -> list[Measured]:
     """Everything that is computed from the runs, once."""
-    found = []
-    for run in runs:
-        views = pareto_views.views(run)
-        tables = [
-            pd.concat([make(run, view) for view in views], ignore_index=True)
-            for make in (pareto_tables.points, pareto_models.curves, pareto_models.neighbours)
-        ]
-        found.append(Measured(run, *tables))
-    return found
+    return [Measured(run, *_kept(run)) for run in runs]
+
+
+def _kept(run: Run) -> list[pd.DataFrame]:
+    """Settings, frontiers and pairs of a run, all views below each other, computed once."""
+    views = pareto_views.views(run)
+    return run.keep("costs", lambda: _tables(run, views), *(one.claim.model_dump_json() for one in views))
+
+
+def _tables(run: Run, views: list[pareto_views.View]) -> list[pd.DataFrame]:
+    return [
+        pd.concat([make(run, view) for view in views], ignore_index=True)
+        for make in (pareto_tables.points, pareto_models.curves, pareto_models.neighbours)
+    ]
 
 
 def state(found: list[Measured]) -> None:

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from sparsestudy import __version__, assets, findings, paths, runfiles, tables, words
-from sparsestudy.dataset import open_local, open_study
 from sparsestudy.errors import StudyError
+from sparsestudy.opening import run_folders
 from sparsestudy.view import HASH_DIGITS, Run
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ EXPERIMENT = "accuracy"
 
 def published(experiment: str = EXPERIMENT) -> list[Run]:
     """The published runs, which results are read from."""
-    return [Run(name, data) for name, data in open_study(experiment).items()]
+    return [Run.read(folder) for folder in run_folders(experiment).values()]
 
 
 def sparse() -> list[Run]:
@@ -48,9 +48,9 @@ def found_locally(experiment: str = EXPERIMENT) -> list[Run]:
     Raises:
         StudyError: a file cannot be read or is foreign.
     """
-    runs = open_local(experiment)
-    names = sorted(runs.keys() - {runfiles.SCRATCH}, key=lambda name: (name != runfiles.SMOKE, name))
-    return [Run(name, runs[name]) for name in names]
+    folders = run_folders(experiment, published=False)
+    names = sorted(folders, key=lambda name: (name != runfiles.SMOKE, name))
+    return [Run.read(folders[name]) for name in names]
 
 
 def first(runs: list[Run]) -> list[tuple[Run, str, str, pd.DataFrame]]:
