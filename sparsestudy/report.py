@@ -53,11 +53,6 @@ def found_locally(experiment: str = EXPERIMENT) -> list[Run]:
     return [Run.read(folders[name]) for name in names]
 
 
-def first(runs: list[Run]) -> list[tuple[Run, str, str, pd.DataFrame]]:
-    """The first run with its first model and task, for one picture that stands for all; or nothing."""
-    return [(run, *next(run.subjects())) for run in runs[:1]]
-
-
 def markdown(text: str) -> None:
     """Show Markdown."""
     from IPython.display import Markdown, display
@@ -131,10 +126,24 @@ def show(make: Callable[..., Picture], run: Run, *arguments: Any, **options: Any
     html(assets.figure(make, name, run.summary, *arguments, **options))
 
 
-def show_table(frame: pd.DataFrame, caption: str, data: pd.DataFrame | None = None, name: str = "") -> None:
-    """Show a table; with ``data``, offer that as CSV and netCDF under ``name``."""
+def show_table(
+    frame: pd.DataFrame,
+    caption: str,
+    data: pd.DataFrame | None = None,
+    name: str = "",
+    prose: bool = False,
+) -> None:
+    """Show a table; with ``data``, offer that as CSV and netCDF under ``name``.
+
+    Args:
+        frame: what to show.
+        caption: what it holds.
+        data: what to offer.
+        name: of the files.
+        prose: whether its values are sentences, which break into lines and are shown in full height.
+    """
     links = assets.data_links(data, assets.slug("table", name), caption) if data is not None else None
-    html(assets.table(frame, caption, links, tall=len(frame) > 14))
+    html(assets.table(frame, caption, links, tall=len(frame) > 14 and not prose, prose=prose))
 
 
 def state(runs: list[Run]) -> None:

@@ -171,23 +171,3 @@ def _replace(built: Path, target: Path) -> None:
 def size(folder: Path) -> int:
     """Bytes of all files in a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-def headline() -> Path:
-    """Draw the picture of README.md from the first published run with sparse attention, and return its file.
-
-    It is a tracked file: this is called when the published data change, never by a build.
-
-    Raises:
-        StudyError: there is no published run.
-    """
-    from sparsestudy import figures, report, style
-
-    found = report.first(report.sparse())
-    if not found:
-        raise StudyError("There is no published run to draw; `make plan` says what is missing.")
-    run, model, task, rows = found[0]
-    drawn = figures.accuracy(run.summary, model, task, lengths=[int(rows["length"].max())])
-    file = paths.ROOT / "book" / "_static" / "headline.svg"
-    paths.write_bytes(file, style.svg(drawn.figure, ground="white", about=f"data {run.hash}"))
-    return file

@@ -11,7 +11,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--open", action="store_true", help="open the report in the default browser")
     parser.add_argument("--verbose", action="store_true", help="show all that the builder says")
-    parser.add_argument("--picture", action="store_true", help="only draw the picture of README.md again")
 
 
 def execute(args: argparse.Namespace) -> int:
@@ -24,9 +23,6 @@ def execute(args: argparse.Namespace) -> int:
 
     from sparsestudy import site
 
-    if args.picture:
-        print(f"picture: {site.headline()}")
-        return 0
     start = time.monotonic()
     index = site.build(verbose=args.verbose)
     megabytes = site.size(index.parent) / 1e6
