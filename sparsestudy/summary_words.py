@@ -25,7 +25,7 @@ def counts(found: list[Verdict]) -> str:
     kinds = VERDICTS[:-1]
     told = listed(f"{sum(one.verdict == kind for one in measured)} {kind}" for kind in kinds)
     return (
-        f"Of {counted(total, 'claim')} {seen} are measured: {told}."
+        f"Of {counted(total, 'claim')} {seen} {'is' if seen == 1 else 'are'} measured: {told}."
         if seen
         else (f"None of {counted(total, 'claim')} is measured yet.")
     )

@@ -103,7 +103,7 @@ def test_the_words_of_the_frontiers_follow_the_data(two: Run) -> None:
         told.append(pareto_figures.headline(found.rows, found.lines))
     assert told[0].alt != told[1].alt
     assert "above the other in 0 of 6 panels" in told[0].caption
-    assert "above the other in 3 of 6 panels" in told[1].caption
+    assert "above the other in 6 of 6 panels" in told[1].caption
 
 
 def test_every_claim_is_in_the_table_once_and_those_that_are_decided_come_first() -> None:
@@ -121,7 +121,7 @@ def test_every_claim_is_in_the_table_once_and_those_that_are_decided_come_first(
     assert first["decided by"] == f"one model, {SIZES[0]}"
     assert first["dataset"] == f"accuracy/synthetic, hash {judged.hash}"
     assert "(" in first["effect"]
-    assert f"Of {len(CLAIMS)} claims 1 are measured" in caption
+    assert f"Of {len(CLAIMS)} claims 1 is measured" in caption
     twice, _ = summary_tables.claims([*found, judged])
     assert len(twice) == len(CLAIMS) + 1, "each dataset that decides a claim has a row"
 
