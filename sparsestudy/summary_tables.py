@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from sparsestudy import claim_words, summary_words, words
+from sparsestudy import claim_words, summary_words
 from sparsestudy.claims import Verdict
 from sparsestudy.pareto_blocks import Measured, of_largest_batch
 from sparsestudy.view import Run
@@ -68,36 +68,28 @@ def claims(found: list[Verdict]) -> tuple[pd.DataFrame, str]:
     """Each claim with verdict, effect, samples, models and dataset, as a page shows it, with a caption."""
     rows = []
     for some in by_claim(found):
-        if some[0].outcome is None:
-            rows.append(
-                {
-                    "claim": some[0].claim.statement,
-                    "verdict": some[0].verdict,
-                    "effect": " ".join(dict.fromkeys(one.reason for one in some)),
-                    "n": words.DASH,
-                    "decided by": words.DASH,
-                    "dataset": "; ".join(filter(None, map(_place, some))) or words.DASH,
-                }
-            )
-            continue
+        first = some[0]
+        if first.outcome is None:
+            why = " ".join(_missing(one) for one in some)
+            rows.append((first.claim.statement, first.verdict, why, ""))
         for one in some:
-            assert one.outcome is not None
-            effect = one.outcome.effect
-            rows.append(
-                {
-                    "claim": one.claim.statement,
-                    "verdict": one.verdict,
-                    "effect": f"{claim_words.limits(effect)}, {one.claim.effect}",
-                    "n": f"{effect.n}",
-                    "decided by": summary_words.deciders(one.outcome.models),
-                    "dataset": _place(one),
-                }
-            )
-    return pd.DataFrame(rows), summary_words.claims_caption(found)
+            if one.outcome is not None:
+                effect, models = one.outcome.effect, summary_words.deciders(one.outcome.models)
+                rows.append(
+                    (
+                        one.claim.statement,
+                        one.verdict,
+                        f"{claim_words.limits(effect)}, {one.claim.effect}",
+                        f"{models}; n = {effect.n}; {one.dataset}, hash {one.hash}",
+                    )
+                )
+    shown = pd.DataFrame(rows, columns=["claim", "verdict", "effect, or what is missing", "decided by"])
+    return shown, summary_words.claims_caption(found)
 
 
-def _place(one: Verdict) -> str:
-    return f"{one.dataset}, hash {one.hash}" if one.hash else ""
+def _missing(one: Verdict) -> str:
+    """Why a claim is not measured on a dataset."""
+    return f"{one.dataset}, hash {one.hash}: {one.reason}" if one.hash else f"{one.dataset}: not published."
 
 
 def law(found: list[Verdict]) -> pd.DataFrame:

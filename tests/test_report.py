@@ -93,7 +93,7 @@ class Shown:
         for item in objects:
             # glue sends a mapping from type to content, whose types carry a prefix
             text = (
-                next((str(v) for k, v in item.items() if k.endswith(("text/markdown", "text/plain"))))
+                next(str(item[k]) for k in sorted(item) if k.endswith(("text/markdown", "text/plain")))
                 if isinstance(item, dict)
                 else str(item.data)
             )

@@ -12,6 +12,7 @@ from synthetic import synthetic_run, write_run
 from test_claims import CLAIMS, _accuracy, _better_decode, _judged, _lossless
 
 from sparsestudy import (
+    claim_words,
     pareto_blocks,
     pareto_figures,
     paths,
@@ -110,7 +111,7 @@ def test_every_claim_is_in_the_table_once_and_those_that_are_decided_come_first(
     none, _ = summary_tables.claims(ledger({}))
     assert list(none["claim"]) == [claim.statement for claim in CLAIMS.values()]
     assert set(none["verdict"]) == {"not measured"}
-    assert none["effect"].str.contains("There is no published dataset").all()
+    assert none["effect, or what is missing"].str.startswith("accuracy/ladder: not published.").all()
     judged = _judged("decode-over-prefill")
     assert judged.outcome
     found = [*ledger({}), judged]
@@ -118,10 +119,13 @@ def test_every_claim_is_in_the_table_once_and_those_that_are_decided_come_first(
     assert len(shown) == len(CLAIMS)
     first = shown.iloc[0]
     assert first["verdict"] == judged.verdict
-    assert first["decided by"] == f"one model, {SIZES[0]}"
-    assert first["dataset"] == f"accuracy/synthetic, hash {judged.hash}"
-    assert "(" in first["effect"]
+    assert first["decided by"] == f"one model, {SIZES[0]}; n = 120; accuracy/synthetic, hash {judged.hash}"
+    assert claim_words.limits(judged.outcome.effect) in first["effect, or what is missing"]
     assert f"Of {len(CLAIMS)} claims 1 is measured" in caption
+    lacking = _judged("scaling-law")
+    assert lacking.outcome is None
+    row = summary_tables.claims([lacking])[0].iloc[0]
+    assert row["effect, or what is missing"] == f"accuracy/synthetic, hash {lacking.hash}: {lacking.reason}"
     twice, _ = summary_tables.claims([*found, judged])
     assert len(twice) == len(CLAIMS) + 1, "each dataset that decides a claim has a row"
 
