@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparsestudy import paths
+from sparsestudy import kernel_start, paths
 from sparsestudy.errors import StudyError
 from sparsestudy.plan import inspect
 from sparsestudy.scrub import scrubbed
@@ -61,7 +61,7 @@ def run_in_kernel(shard: Shard, scratch: Path) -> None:
 
     unfinished = scratch / f"{shard.name}.ipynb"
     _prepare_kernel(scratch)
-    with shard.lock():
+    with shard.lock(), kernel_start.transport() as transport:
         try:
             papermill.execute_notebook(
                 str(paths.notebook(shard.run.experiment)),
@@ -70,6 +70,8 @@ def run_in_kernel(shard: Shard, scratch: Path) -> None:
                 kernel_name="python3",
                 cwd=str(paths.ROOT),
                 progress_bar=False,
+                start_timeout=kernel_start.PATIENCE,
+                config=transport,
             )
         except papermill.PapermillExecutionError as error:
             _keep_failed(shard, unfinished)

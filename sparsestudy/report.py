@@ -175,7 +175,9 @@ def freshness(run: Run) -> tuple[str, str]:
         file = paths.params_folder(name, is_published) / f"{run.name}.yaml"
         made = json.loads(run.data.attrs["parameters"])
         asked = runfiles.read(file) if file.exists() else experiment(name).parameters.parse(made)
-        plans = [plan.inspect(shard) for shard in asked.shards()]
+        decisive = [json.dumps(asked.plain()), *(asked.identity(model) for model in asked.models)]
+        # Every page asks, and each dataset is read and hashed for the answer.
+        plans = run.keep("states", lambda: [plan.inspect(shard) for shard in asked.shards()], *decisive)
     except StudyError as error:
         return f"Run `{run.name}`", f"Whether it is up to date cannot be told: {error}"
     behind = [item for item in plans if item.state != "fresh"]

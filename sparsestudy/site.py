@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 import shutil
@@ -14,7 +16,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from sparsestudy import assets, paths
+from sparsestudy import assets, ingredients, paths
 from sparsestudy.errors import StudyError
 
 UNUSED = ("*.map", ".buildinfo", ".doctrees", "objects.inv", "_sources/_generated")
@@ -27,10 +29,13 @@ _EXECUTED = re.compile(r"/([^/]+)\.md: Executed notebook in ([0-9.]+) seconds")
 _PROBLEM = re.compile(
     r"\b(WARNING|ERROR|CRITICAL): |^\w*(Error|Exception): |Extension error|Exception occurred"
 )
-# Sphinx can run the cells of several pages at once; jupyter-book's command line has no option for it.
+# Sphinx can run the cells of several pages at once, and their kernels can be started more safely; the command
+# line of jupyter-book has no option for either.
 _BUILDER = """
-import functools, jupyter_book.sphinx as book
+import functools, jupyter_book.sphinx as book, jupyter_cache.executors.utils as cells
+from sparsestudy import kernel_start
 book.build_sphinx = functools.partial(book.build_sphinx, jobs={jobs})
+cells.executenb = kernel_start.execute
 from jupyter_book.cli.main import main
 main()
 """
@@ -54,12 +59,40 @@ def build(verbose: bool = False) -> Path:
     target = book / "_build" / "html"
     target.parent.mkdir(exist_ok=True)
     with FileLock(target.parent / ".lock"), _fresh(target.parent) as work:
+        made_of = ingredients.digest()
         _prepare()
         _run_builder(book, work, verbose)
         built = work / "_build" / "html"
         prune(built)
+        _stamp().unlink(missing_ok=True)
         _replace(built, target)
+        paths.write_text(_stamp(), json.dumps({"made_of": made_of, "holds": _listing(target)}))
     return target / "index.html"
+
+
+def finished() -> Path | None:
+    """The ``index.html`` of a report that a build would make again as it is; None where it would change."""
+    html = paths.ROOT / "book" / "_build" / "html"
+    if not _stamp().is_file() or not (html / "index.html").is_file():
+        return None
+    last = json.loads(_stamp().read_text(encoding="utf-8"))
+    same = last == {"made_of": ingredients.digest(), "holds": _listing(html)}
+    return html / "index.html" if same else None
+
+
+def _stamp() -> Path:
+    """What the last report was made of and what it held, beside it."""
+    return paths.ROOT / "book" / "_build" / "made.json"
+
+
+def _listing(folder: Path) -> str:
+    """A hash of the names, sizes and times of all files in a folder: whether anybody touched them."""
+    told = [
+        f"{path.relative_to(folder)} {path.stat().st_size} {path.stat().st_mtime_ns}"
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    ]
+    return hashlib.blake2b("\n".join(told).encode(), digest_size=16).hexdigest()
 
 
 @contextmanager

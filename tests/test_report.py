@@ -29,6 +29,7 @@ from sparsestudy import (
     fidelity_blocks,
     fidelity_tables,
     fidelity_words,
+    ingredients,
     listings,
     mask_blocks,
     mask_tables,
@@ -506,8 +507,10 @@ def test_the_report_builds_without_torch_and_stays_small(
     )
     write_run({**STUDY, "run": "smoke", "published": False, "samples": 4})
     write_masks()
+    assert site.finished() is None
     index = _built(checkout, monkeypatch)
     html = index.parent
+    assert site.finished() == index
     assert site.size(html) < 25e6
     assert not list(html.rglob("*.map"))
     for page in PAGES:
@@ -518,6 +521,32 @@ def test_the_report_builds_without_torch_and_stays_small(
         for link in re.findall(r'(?:src|href|srcset)="([^"#:?]+)"', text):
             assert (html / link).exists(), f"{page}: {link}"
         assert str(checkout) not in text
+    (html / "pareto.html").touch()
+    assert site.finished() is None
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "book/index.md",
+        "book/_static/icon.svg",
+        "notebooks/accuracy.ipynb",
+        "results/README.md",
+        "models.local.yaml",
+    ],
+)
+def test_a_report_is_made_again_where_what_it_is_made_of_changed(checkout: Path, file: str) -> None:
+    path = checkout / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(path.read_text(encoding="utf-8") if path.exists() else "{}", encoding="utf-8")
+    before = ingredients.digest()
+    os.utime(path, (1, 1))
+    for ignored in ("book/_build/built.txt", "results/local/.logs/run.txt", "results/derived/cells.pickle"):
+        (checkout / ignored).parent.mkdir(parents=True, exist_ok=True)
+        (checkout / ignored).write_text("changed", encoding="utf-8")
+    assert ingredients.digest() == before
+    path.write_text(path.read_text(encoding="utf-8") + " ", encoding="utf-8")
+    assert ingredients.digest() != before
 
 
 @pytest.mark.slow
