@@ -13,7 +13,7 @@ HTML := book/_build/html
 
 export PARAMS
 .DEFAULT_GOAL := help
-.PHONY: help book report smoke run results plan serve dist doctor lock \
+.PHONY: help book report smoke run results check-results readme plan serve dist doctor lock \
 	test test-all test-browser test-oldest check format clean distclean
 
 help: ## list the targets
@@ -40,6 +40,12 @@ run: $(VENV)/.stamp ## run with your own parameters: NAME=mine PARAMS="{lengths:
 results: $(VENV)/.stamp ## make a published run again: NAME=smollm2
 	@test -n "$(NAME)" || { echo "error: name the published run: make results NAME=smollm2" >&2; exit 2; }
 	@$(PY) -m sparsestudy run notebooks/params/$(EXPERIMENT)/$(NAME).yaml $(if $(WORKERS),--workers $(WORKERS))
+
+check-results: smoke ## say whether this machine repeats the published results; fails on a real difference
+	@$(PY) -m sparsestudy check-results
+
+readme: $(LIGHT)/.stamp ## write the figure and the findings of README.md again, from the published data
+	@$(LIGHT)/bin/python -m sparsestudy readme
 
 plan: $(LIGHT)/.stamp ## say for every run: fresh, stale or missing, and why
 	@$(LIGHT)/bin/python -m sparsestudy plan
