@@ -467,6 +467,20 @@ def test_the_pages_import_nothing_heavy() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=120)
 
 
+def test_kernels_keep_bytecode_with_the_build_where_none_is_wanted_beside_the_sources(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX"):
+        monkeypatch.delenv(name, raising=False)
+    assert "PYTHONPYCACHEPREFIX" not in site.environment()
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    found = site.environment()
+    assert "PYTHONDONTWRITEBYTECODE" not in found
+    assert Path(found["PYTHONPYCACHEPREFIX"]).is_relative_to(checkout / "book" / "_build")
+    monkeypatch.setenv("PYTHONPYCACHEPREFIX", "/elsewhere")
+    assert site.environment()["PYTHONPYCACHEPREFIX"] == "/elsewhere"
+
+
 def test_vendored_mathjax_is_whole_and_carries_its_licence() -> None:
     folder = BOOK / "_extra" / "mathjax"
     assert "3.2.2" in (folder / "tex-chtml.js").read_text(encoding="utf-8")
