@@ -14,6 +14,7 @@ _BEHIND = ".,;:!"
 SENTENCE_END = re.compile(
     r"(?<!\bMr)(?<!\bMrs)(?<!\bDr)(?<!\bEsq)(?<!\bSt)(?<!\b[A-Z])[.!?][\"')\]]*(?=\s|$)"
 )
+_WORD = re.compile(r"[^\W_]")
 _ARTICLE = re.compile(r"^(?:the|an|a)\s+", re.IGNORECASE)
 
 
@@ -21,6 +22,12 @@ def answer_block(reply: str) -> str | None:
     """What the last complete answer block holds; None without one (a cut reply, or no tags)."""
     blocks = _BLOCK.findall(reply)
     return str(blocks[-1]) if blocks else None
+
+
+def spoken(reply: str) -> str:
+    """A reply from its first letter or digit on; empty while it holds none."""
+    first = _WORD.search(reply)
+    return reply[first.start() :] if first else ""
 
 
 def bare(text: str) -> str:
