@@ -10,6 +10,7 @@ import numpy as np
 
 from sparsestudy import dataset as ds
 from sparsestudy.architecture import Architecture
+from sparsestudy.backends import names
 from sparsestudy.errors import StudyError
 from sparsestudy.labels import method_labels, model_labels
 from sparsestudy.prices import Request, prices
@@ -55,8 +56,8 @@ def collect(work: Work, records: list[list[dict[str, Any]]], model: Any) -> xr.D
                     requests = _requests(plan.setting, work.cases[t], batches)
                     for name, found in prices(arch, plan.setting.method, requests).items():
                         data[name].values[cell] = found
-    for m, _ in enumerate(work.shard.run.methods):
-        data["backend"].values[0, m, 0] = "torch"
+    run = work.shard.run
+    data["backend"].values[0, :, 0] = names(run.backend, model, [spec.build() for spec in run.methods])
     data["dtype"].values[0, 0] = str(model.dtype).removeprefix("torch.")
     data["device"].values[0, 0] = device_name(model)
     return data

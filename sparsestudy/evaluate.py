@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from sparsestudy import paths, provenance
+from sparsestudy.backends import names
 from sparsestudy.calibration import Calibration
 from sparsestudy.collect import collect, device_name
 from sparsestudy.errors import StudyError
@@ -97,7 +98,10 @@ def settle(work: Work, model: Any, tokenizer: Any) -> Work:
         tokenizer: the model's tokenizer.
     """
     shard = work.shard
-    calibration = Calibration(shard, model, tokenizer, [spec.build() for spec in shard.run.methods])
+    methods = [spec.build() for spec in shard.run.methods]
+    # A backend that cannot run one of them stops here, before anything is computed.
+    names(shard.run.backend, model, methods)
+    calibration = Calibration(shard, model, tokenizer, methods)
     margin = max(task.max_new_tokens for task in work.tasks)
     return replace(work, cells=plan_cells(shard, margin, calibration.at))
 

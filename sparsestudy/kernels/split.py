@@ -15,6 +15,7 @@ import triton.language as tl
 from torch import Tensor
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
+from sparsestudy.kernels.launch import on
 from sparsestudy.kernels.sizes import cdiv, power
 
 # Programs a multiprocessor: two hide each other's waiting; more only make more parts to add up.
@@ -217,21 +218,22 @@ def split_attention(
     parts = q.new_empty(batch, choosers, splits, group, dim, dtype=torch.float32)
     stats = q.new_empty(2, batch, choosers, splits, group, dtype=torch.float32)
     out = q.new_empty(batch, heads, 1, dim)
-    _attend[(splits, choosers, batch)](
-        q, k, v, new_k, new_v, starts, ends, first, count, parts, stats[0], stats[1],
-        q.stride()[:2], k.stride()[:3], v.stride()[:3], new_k.stride()[:3], new_v.stride()[:3],
-        _spread(starts), first.stride(), count.stride(), scaling * 1.4426950408889634,
-        0 if new is None else new_k.shape[2], starts.shape[-1], group, choosers // k.shape[1], dim,
-        LISTED=ranges is not None, UNIT=unit, STEPS=starts.shape[-1].bit_length(), NEW=new is not None,
-        EVEN=block_d == dim, SIGNAL=early, WAIT=early and follows,
-        BLOCK_M=max(16, power(group)), BLOCK_N=block_n, BLOCK_D=block_d,
-        num_warps=2 * WARPS if q.element_size() > 2 else WARPS, num_stages=STAGES,
-        launch_pdl=early and follows,
-    )  # fmt: skip
-    _combine[(heads, batch)](
-        parts, stats[0], stats[1], out, splits, group, dim, WAIT=early, BLOCK_D=block_d,
-        BLOCK_S=min(PARTS, power(splits)), num_warps=4, launch_pdl=early,
-    )  # fmt: skip
+    with on(q.device):
+        _attend[(splits, choosers, batch)](
+            q, k, v, new_k, new_v, starts, ends, first, count, parts, stats[0], stats[1],
+            q.stride()[:2], k.stride()[:3], v.stride()[:3], new_k.stride()[:3], new_v.stride()[:3],
+            _spread(starts), first.stride(), count.stride(), scaling * 1.4426950408889634,
+            0 if new is None else new_k.shape[2], starts.shape[-1], group, choosers // k.shape[1], dim,
+            LISTED=ranges is not None, UNIT=unit, STEPS=starts.shape[-1].bit_length(), NEW=new is not None,
+            EVEN=block_d == dim, SIGNAL=early, WAIT=early and follows,
+            BLOCK_M=max(16, power(group)), BLOCK_N=block_n, BLOCK_D=block_d,
+            num_warps=2 * WARPS if q.element_size() > 2 else WARPS, num_stages=STAGES,
+            launch_pdl=early and follows,
+        )  # fmt: skip
+        _combine[(heads, batch)](
+            parts, stats[0], stats[1], out, splits, group, dim, WAIT=early, BLOCK_D=block_d,
+            BLOCK_S=min(PARTS, power(splits)), num_warps=4, launch_pdl=early,
+        )  # fmt: skip
     return out
 
 
