@@ -20,7 +20,8 @@ from sparsestudy.seeds import short_hash
 if TYPE_CHECKING:
     import xarray as xr
 
-    from sparsestudy.evaluate import Case, Work
+    from sparsestudy.batch import Case
+    from sparsestudy.evaluate import Work
     from sparsestudy.settings import Setting
 
 DENSITIES = ("attended_density", "kernel_density", "model_density", "byte_density")

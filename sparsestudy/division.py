@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from sparsestudy import evaluate, provenance
-from sparsestudy.collect import device_name
+from sparsestudy.batch import Case
 from sparsestudy.generate import Prompt, decode, prefill
 from sparsestudy.seeds import short_hash
 from sparsestudy.settings import DENSE, Setting
@@ -54,7 +54,7 @@ class Rates:
             return Rates(0, 0)
         return Rates(start.seconds, replies.seconds / (_TIMED - 1))
 
-    def seconds(self, setting: Setting, cases: Sequence[evaluate.Case], reply: int) -> float:
+    def seconds(self, setting: Setting, cases: Sequence[Case], reply: int) -> float:
         """Predicted seconds of one batch under one setting, if no reply ends early.
 
         With a decode tail question and answer prefix are steps too, several times as many as a short reply
@@ -78,12 +78,6 @@ def kind(setting: Setting) -> str:
     if setting.phase == "prefill":
         return "sparse prefill"
     return "sparse decode" if setting.tail == "dense" else "sparse decode of question and reply"
-
-
-def tag_of(work: evaluate.Work, model: Any) -> str:
-    """What the names of a shard's checkpoints begin with, as in evaluate(), which looks for them."""
-    place = [device_name(model), str(model.dtype), provenance.versions()]
-    return short_hash(json.dumps([work.shard.run.plain(), place, evaluate._identity(work)]))
 
 
 def batch_size(shard: Shard) -> int:

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 
 from sparsestudy import evaluate, models, paths
-from sparsestudy.division import Rates, batch_size, divide, plan_file, tag_of
+from sparsestudy.batch import run_batch
+from sparsestudy.division import Rates, batch_size, divide, plan_file
 from sparsestudy.errors import StudyError
 from sparsestudy.jobs import Todo, alive_lock, die_with, redirect
 from sparsestudy.progress import FILE_VARIABLE, Progress
@@ -86,7 +87,7 @@ class Worker:
                 return None
             model, tokenizer = self._model(shard)
             work = evaluate.settle(evaluate.prepare(shard, tokenizer), model, tokenizer)
-            tag = tag_of(work, model)
+            tag = evaluate.checkpoint_tag(work, model)
             units = Units.read(plan, shard, self.before[number])
             if units is None or units.tag != tag:
                 if not mine:
@@ -126,7 +127,7 @@ class Worker:
         settings = work.settings(t)[unit.first : unit.stop]
         cases = work.cases[t][unit.start : unit.start + batch_size(work.shard)]
         progress = Progress(len(cases) * len(settings), f"{work.shard.model} at {work.shard.length}")
-        record = evaluate._batch(settings, work.tasks[t], cases, model, tokenizer, run.backend, progress)
+        record = run_batch(settings, work.tasks[t], cases, model, tokenizer, run.backend, progress)
         if self.shares and model.device.type == "cuda":
             # What stays reserved here is missing next door.
             torch.cuda.empty_cache()
