@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import accumulate, pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from sparsestudy.errors import StudyError
+from sparsestudy.ladder.drill import ASKED, PAIRS, drilled
 from sparsestudy.ladder.mixture import NAMES, reply, variants
 from sparsestudy.ladder.tokenizer import Twin, identity
 from sparsestudy.ladder.vocabulary import EOS, PAD
@@ -52,24 +53,37 @@ class Batch:
     sets: tuple[tuple[int, ...], ...]
 
 
+class Stage(NamedTuple):
+    """A part of a training: tokens of a row, millions of tokens in all, and the share of rows with drills."""
+
+    length: int
+    millions: float
+    drills: float = 0.0
+
+    def __str__(self) -> str:
+        return f"{self.length}:{self.millions:g}" + (f":{self.drills:g}" if self.drills else "")
+
+
 @dataclass(frozen=True)
 class Schedule:
-    """How long the texts are: ``(length, millions of tokens)`` in rising order of lengths.
+    """How long the texts are.
 
     Args:
-        stages: the lengths and how many tokens each is seen.
+        stages: in rising order of lengths.
         short: up to this length batches have fewer tokens.
 
     Raises:
-        StudyError: lengths that are out of order or do not divide the tokens of a batch.
+        StudyError: lengths that are out of order or do not divide the tokens of a batch, or a share above 1.
     """
 
-    stages: tuple[tuple[int, float], ...]
+    stages: tuple[Stage, ...]
     short: int = 0
 
     def __post_init__(self) -> None:
-        """Check the lengths."""
-        lengths = [length for length, _ in self.stages]
+        """Check the lengths and shares."""
+        lengths = [stage.length for stage in self.stages]
+        if not all(0 <= stage.drills <= 1 for stage in self.stages):
+            raise StudyError("The share of rows with drills is from 0 to 1.")
         if not lengths or lengths != sorted(set(lengths)) or any(MANY % length for length in lengths):
             raise StudyError(
                 f"A schedule has rising lengths that are powers of two up to {MANY}, not {lengths}."
@@ -77,24 +91,26 @@ class Schedule:
 
     @classmethod
     def parse(cls, text: str, short: int = 0) -> Schedule:
-        """Read ``128:40,256:20``.
+        """Read ``128:40:0.5,256:20``: length, millions of tokens, and the share of drills, 0 by default.
 
         Raises:
             StudyError: it cannot be read.
         """
         try:
-            pairs = [part.split(":") for part in text.split(",")]
-            return cls(tuple((int(length), float(millions)) for length, millions in pairs), short)
-        except ValueError as error:
-            raise StudyError(f"A schedule reads '128:40,256:20' (length:millions), not '{text}'.") from error
+            parts = [part.split(":") for part in text.split(",")]
+            return cls(tuple(Stage(int(part[0]), *map(float, part[1:])) for part in parts), short)
+        except (ValueError, TypeError) as error:
+            raise StudyError(
+                f"A schedule reads '128:40:0.5,256:20' (length:millions:drills), not '{text}'."
+            ) from error
 
     def __str__(self) -> str:
-        return ",".join(f"{length}:{millions:g}" for length, millions in self.stages)
+        return ",".join(map(str, self.stages))
 
     @cached_property
     def ends(self) -> list[int]:
         """Batches up to the end of each stage."""
-        return list(accumulate(max(1, round(m * 1e6 / self.tokens(length))) for length, m in self.stages))
+        return list(accumulate(max(1, round(m * 1e6 / self.tokens(length))) for length, m, _ in self.stages))
 
     def stage(self, number: int) -> int:
         """The stage of a batch."""
@@ -129,12 +145,12 @@ class Batches:
         """Tokens of all batches."""
         ends = [0, *self.schedule.ends]
         stages = zip(self.schedule.stages, pairwise(ends), strict=True)
-        return sum((stop - start) * self.schedule.tokens(length) for (length, _), (start, stop) in stages)
+        return sum((stop - start) * self.schedule.tokens(stage.length) for stage, (start, stop) in stages)
 
     def tokens(self, number: int) -> int:
         """Tokens of a batch, padding included."""
         stages = self.schedule.stages
-        return self.schedule.tokens(stages[self.schedule.stage(number // self.shrink)][0]) // self.shrink
+        return self.schedule.tokens(stages[self.schedule.stage(number // self.shrink)].length) // self.shrink
 
     def __getitem__(self, number: int) -> Batch:
         """Build a batch."""
@@ -142,11 +158,14 @@ class Batches:
             raise IndexError(number)
         rng = random.Random(seed_of("ladder", self.seed, number))
         stage = self.schedule.stage(number // self.shrink)
+        drills = self.schedule.stages[stage].drills
         if stage and rng.random() >= CURRENT:
             stage = rng.randrange(stage)
-        length = self.schedule.stages[stage][0]
-        rows = self.tokens(number) // length
-        drawn = [self._row(rng, length, number * MANY + row) for row in range(rows)]
+        length = self.schedule.stages[stage].length
+        drawn = []
+        for index in range(number * MANY, number * MANY + self.tokens(number) // length):
+            drill = rng.random() < drills
+            drawn.append((self._drill if drill else self._row)(rng, length, index))
         return _packed(drawn, length, np.random.default_rng(seed_of("learned", self.seed, number)))
 
     def _row(self, rng: random.Random, length: int, index: int) -> Row:
@@ -159,18 +178,36 @@ class Batches:
                 parts = encoded(task, length - variant.room - spare, index, self.seed)
             except StudyError:  # it has more facts than so short a text holds
                 continue
-            return Row(variant.label, *parts)
+            return parts._replace(label=variant.label)
         raise StudyError(f"No task fits {length} tokens; begin with longer texts.")
 
+    def _drill(self, rng: random.Random, length: int, index: int) -> Row:
+        """A drill of one of the tasks, or pairs; pairs where it does not fit."""
+        name = rng.choice([PAIRS, *(name for name in self.tasks if name in ASKED)])
+        try:
+            found = drilled(twin(), name, length, index, self.seed)
+        except StudyError:
+            name = PAIRS
+            found = drilled(twin(), name, length, index, self.seed)
+        return Row(f"drill {name}", found.ids, found.replies, (), found.plain)
 
-@dataclass(frozen=True)
-class Row:
-    """A sample in ids; `free` are those whose order in the answer does not count."""
+
+class Row(NamedTuple):
+    """A sample in ids.
+
+    Args:
+        label: see :class:`Batch`.
+        ids: its tokens, replies included.
+        replies: where they stand, as ``(start, stop)``.
+        free: ids whose order in the reply does not count.
+        plain: whether the rest is text that can be learned.
+    """
 
     label: str
-    prompt: list[int]
-    answer: list[int]
+    ids: list[int]
+    replies: tuple[tuple[int, int], ...]
     free: tuple[int, ...]
+    plain: bool = True
 
 
 @cache
@@ -179,16 +216,17 @@ def twin() -> Twin:
     return Twin()
 
 
-def encoded(task: Task, length: int, index: int, seed: int) -> tuple[list[int], list[int], tuple[int, ...]]:
+def encoded(task: Task, length: int, index: int, seed: int) -> Row:
     """A training sample: prompt, reply with the end token, and the ids of a set.
 
     Raises:
         StudyError: the task does not fit the length.
     """
     sample = task.sample(twin(), length, index, seed, "train")
-    answer = [*twin().ids(reply(task, sample)), identity(EOS)]
+    prompt = twin().ids(sample.prompt, begin=True)
+    ids = [*prompt, *twin().ids(reply(task, sample)), identity(EOS)]
     free = tuple(twin().ids(" ".join(sample.answer))) if task.name == "cwe" else ()
-    return twin().ids(sample.prompt, begin=True), answer, free
+    return Row(task.name, ids, ((len(prompt), len(ids)),), free)
 
 
 def _packed(drawn: Sequence[Row], length: int, rng: np.random.Generator) -> Batch:
@@ -197,11 +235,11 @@ def _packed(drawn: Sequence[Row], length: int, rng: np.random.Generator) -> Batc
     answer = np.zeros(ids.shape, bool)
     text = np.zeros(ids.shape, bool)
     for i, row in enumerate(drawn):
-        start, stop = len(row.prompt), len(row.prompt) + len(row.answer)
-        ids[i, :stop] = row.prompt + row.answer
-        text[i, : start - 1] = True
-        answer[i, start - 1 : stop - 1] = True
-    text &= rng.random(ids.shape, np.float32) < LEARNED
+        ids[i, : len(row.ids)] = row.ids
+        text[i, : len(row.ids) - 1] = row.plain
+        for start, stop in row.replies:
+            answer[i, start - 1 : stop - 1] = True
+    text &= ~answer & (rng.random(ids.shape, np.float32) < LEARNED)
     answers = np.flatnonzero(answer)
     return Batch(
         length,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import shlex
 import subprocess
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from sparsestudy.ladder.checkpoint import save
 from sparsestudy.ladder.curve import thinned
 from sparsestudy.ladder.data import CURRENT, LEARNED, MANY, Batches, Schedule
 from sparsestudy.ladder.mixture import MIXTURE, NAMES, variants
-from sparsestudy.ladder.rungs import CONTEXT, NANO, Rung, rung
+from sparsestudy.ladder.rungs import CONTEXT, NANO, TRAINING, Rung, changed, rung
 from sparsestudy.ladder.score import SAMPLES, SCORED, scores
 from sparsestudy.ladder.tokenizer import build
 from sparsestudy.ladder.train import DECAY, EVERY, TEXT, WARMUP, Recipe, Trained, train
@@ -35,17 +35,16 @@ class Request:
     seconds: float
     workers: int
     schedule: str | None = None
-    rate: float = 0.0
+    set: str | None = None
     tasks: str | None = None
     eager: bool = False
     short: int = 0
-    deviation: float = 0.0
 
     @property
     def command(self) -> str:
         """The command that asks for the same."""
         parts = ["python", "-m", "sparsestudy.ladder", "train", "--rung", self.rung, "--seed", str(self.seed)]
-        for name in ("schedule", "short", "rate", "deviation", "tasks"):
+        for name in ("schedule", "short", "set", "tasks"):
             if getattr(self, name):
                 parts += [f"--{name}", str(getattr(self, name))]
         return shlex.join([*parts, "--out", "models"])
@@ -87,10 +86,8 @@ def recipe_of(request: Request) -> Recipe:
     Raises:
         StudyError: no such rung or task, or a schedule that cannot be read.
     """
-    shape = rung(request.rung)
-    small = shape == NANO
-    if request.deviation:
-        shape = replace(shape, deviation=request.deviation)
+    shape = changed(rung(request.rung), request.set or "")
+    small = shape.name == NANO.name
     schedule = NANO_SCHEDULE if small else SCHEDULE
     tasks = NANO_TASKS if small else NAMES
     batches = Batches(
@@ -105,7 +102,6 @@ def recipe_of(request: Request) -> Recipe:
         shape,
         batches,
         request.seed,
-        rate=request.rate,
         warmup=50 if small else WARMUP,
         seconds=request.seconds,
         workers=request.workers,
@@ -129,7 +125,7 @@ def card(
             "architecture": f"Llama, {shape.layers} layers, {shape.heads} query and {shape.heads // 2} "
             f"key-value heads of dimension {shape.head_dim}",
             "parameters": shape.architecture.parameters,
-            "context": CONTEXT if shape.name != NANO.name else recipe.batches.schedule.stages[-1][0],
+            "context": CONTEXT if shape.name != NANO.name else recipe.batches.schedule.stages[-1].length,
             "licence": LICENCE,
             "licence_url": LICENCE_URL,
         },
@@ -143,14 +139,13 @@ def card(
         "task_names": ", ".join(recipe.batches.tasks),
         "mixture": {v.label: v.weight for v in MIXTURE if v.name in recipe.batches.tasks},
         "schedule": str(recipe.batches.schedule),
-        "first": recipe.batches.schedule.stages[0][0],
+        "first": recipe.batches.schedule.stages[0].length,
         "step_tokens": MANY // recipe.batches.shrink,
         "short": recipe.batches.schedule.short,
-        "deviation": shape.deviation,
         "current": CURRENT,
         "learned": LEARNED,
         "text": TEXT,
-        "rate": recipe.rate or shape.rate,
+        **{name: getattr(shape, name) for name in TRAINING},
         "warmup": recipe.warmup,
         "decay": DECAY,
         "precision": "bf16 autocast" if device == "cuda" else "fp32",
