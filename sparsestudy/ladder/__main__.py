@@ -44,10 +44,12 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--set", help="name=value,… instead of the rung's rate, deviation, local, …")
     train.add_argument("--tasks", help="only these, separated by commas")
     train.add_argument("--short", type=int, default=0, help="up to this length batches have fewer tokens")
+    train.add_argument("--scored", help="lengths of the scores, separated by commas, instead of all")
     train.add_argument("--eager", action="store_true", help="compile nothing")
     train.set_defaults(run=_train)
     score = commands.add_parser("score", help="score a checkpoint with generated answers")
     score.add_argument("folder", type=Path)
+    score.add_argument("--scored", help="lengths, separated by commas, instead of all")
     score.set_defaults(run=_score)
     return top
 
@@ -68,15 +70,30 @@ def _tokenizer(args: argparse.Namespace) -> None:
 def _train(args: argparse.Namespace) -> None:
     from sparsestudy.ladder.run import Request, run
 
-    names = ("rung", "seed", "out", "seconds", "workers", "schedule", "set", "tasks", "eager", "short")
+    names = (
+        "rung",
+        "seed",
+        "out",
+        "seconds",
+        "workers",
+        "schedule",
+        "set",
+        "tasks",
+        "scored",
+        "eager",
+        "short",
+    )
     print(run(Request(**{name: getattr(args, name) for name in names})))
 
 
 def _score(args: argparse.Namespace) -> None:
-    from sparsestudy.ladder.run import score_folder
+    from sparsestudy.ladder.run import lengths, score_folder
+    from sparsestudy.ladder.score import shown
 
-    for entry in score_folder(args.folder):
+    found = score_folder(args.folder, lengths(args.scored))
+    for entry in found:
         print(json.dumps(entry))
+    print(shown(found))
 
 
 if __name__ == "__main__":

@@ -157,11 +157,11 @@ class Batches:
         if not 0 <= number < len(self):
             raise IndexError(number)
         rng = random.Random(seed_of("ladder", self.seed, number))
-        stage = self.schedule.stage(number // self.shrink)
-        drills = self.schedule.stages[stage].drills
-        if stage and rng.random() >= CURRENT:
-            stage = rng.randrange(stage)
-        length = self.schedule.stages[stage].length
+        *earlier, (length, _, drills) = self.schedule.stages[: self.schedule.stage(number // self.shrink) + 1]
+        # What has nothing but drills does not come again.
+        shorter = [stage.length for stage in earlier if stage.drills < 1]
+        if shorter and rng.random() >= CURRENT:
+            length = rng.choice(shorter)
         drawn = []
         for index in range(number * MANY, number * MANY + self.tokens(number) // length):
             drill = rng.random() < drills

@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 from sparsestudy.errors import StudyError
@@ -28,7 +29,7 @@ SHARES = (0.5, 0.65, 0.8)
 # Tokens of a question, which a drill leaves out.
 QUESTION = 22
 # Pairs of a list: at least, and at most as a share of its tokens.
-FEWEST, MOST = 4, 6
+FEWEST, MOST = 2, 6
 PAIRS = "pairs"
 Asked = tuple[str, str]
 
@@ -105,9 +106,9 @@ def _shuffled(rng: random.Random, asked: list[Asked]) -> Iterator[Asked]:
 
 
 def _pairs(rng: random.Random, length: int) -> Drilled:
-    """Pairs of a noun and a number, and then again in random order."""
+    """Pairs of a noun and a number, and then any of them again and again."""
     nouns, numbers = _keys()
-    count = rng.randint(FEWEST, max(FEWEST, min(length // MOST, len(nouns))))
+    count = rng.randint(FEWEST, min(length // MOST, len(nouns)))
     pairs = list(zip(rng.sample(nouns, count), rng.sample(numbers, count), strict=True))
     ids = [identity(BOS), *(one for pair in pairs for one in pair)]
     replies = []
@@ -150,8 +151,7 @@ def _retrieval(text: str) -> list[Asked]:
 def _multihop(text: str) -> list[Asked]:
     """Every purchase but the first with the one before it."""
     bought = [event.value for event in understand(text) if event.kind == "purchase"]
-    pairs = zip(bought, bought[1:], strict=False)
-    return [(f"Before the {item} Rowan last bought the", before) for before, item in pairs]
+    return [(f"Before the {item} Rowan last bought the", before) for before, item in pairwise(bought)]
 
 
 ASKED: dict[str, Callable[[str], list[Asked]]] = {

@@ -9,20 +9,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sparsestudy.errors import StudyError
 from sparsestudy.ladder.card import LICENCE, LICENCE_URL
 from sparsestudy.ladder.checkpoint import save
 from sparsestudy.ladder.curve import thinned
 from sparsestudy.ladder.data import CURRENT, LEARNED, MANY, Batches, Schedule
 from sparsestudy.ladder.mixture import MIXTURE, NAMES, variants
 from sparsestudy.ladder.rungs import CONTEXT, NANO, TRAINING, Rung, changed, rung
-from sparsestudy.ladder.score import SAMPLES, SCORED, scores
+from sparsestudy.ladder.score import SAMPLES, SCORED, scores, shown
 from sparsestudy.ladder.tokenizer import build
 from sparsestudy.ladder.train import DECAY, EVERY, TEXT, WARMUP, Recipe, Trained, train
 
-# Millions of tokens at each length, the same for all rungs.
-SCHEDULE = Schedule.parse("128:80,256:100,512:120,1024:120,2048:120,4096:100,8192:70,16384:50")
-# The smallest rung is for tests: one needle in 128 tokens, 16 rows a step, about a minute on two cores.
-NANO_SCHEDULE, NANO_TASKS, NANO_SHRINK, NANO_SAMPLES = Schedule.parse("128:1.2"), ("needle",), 64, {128: 32}
+# The same for all rungs: pairs alone, then drills among the samples of the tasks, fewer as texts grow.
+SCHEDULE = Schedule.parse(
+    "32:12:1,128:60:0.6,256:80:0.5,512:100:0.3,1024:100:0.2,2048:100:0.1,4096:100,8192:60,16384:40"
+)
+# The smallest rung is for tests: needles in 128 tokens, 16 rows a step, about a minute on two cores.
+NANO_SCHEDULE, NANO_SHRINK, NANO_SAMPLES = Schedule.parse("32:0.8:1,128:1.6:0.5"), 64, {128: 32}
+NANO_TASKS = ("needle",)
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,7 @@ class Request:
     schedule: str | None = None
     set: str | None = None
     tasks: str | None = None
+    scored: str | None = None
     eager: bool = False
     short: int = 0
 
@@ -62,6 +67,7 @@ def run(request: Request) -> Path:
     import torch
 
     recipe = recipe_of(request)
+    lengths(request.scored)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     shape, small = recipe.rung, request.rung == NANO.name
     request.out.mkdir(parents=True, exist_ok=True)
@@ -74,9 +80,8 @@ def run(request: Request) -> Path:
     lines = thinned(trained.curve, [variant.label for variant in chosen])
     # What was trained is kept before it is scored.
     save(model, tokenizer, folder, card(request, recipe, trained, [], device), lines)
-    found = scores(model, tokenizer, NANO_SAMPLES if small else SAMPLES, chosen)
-    for entry in found:
-        print(entry, flush=True)
+    found = scores(model, tokenizer, NANO_SAMPLES if small else lengths(request.scored), chosen)
+    print(shown(found), flush=True)
     return save(model, tokenizer, folder, card(request, recipe, trained, found, device), lines)
 
 
@@ -164,15 +169,28 @@ def card(
     }
 
 
-def score_folder(folder: Path) -> list[dict[str, Any]]:
-    """Scores of a checkpoint at the lengths of the cards."""
+def lengths(text: str | None) -> dict[int, int]:
+    """How many samples are scored at each length: all of the cards', or some of them.
+
+    Raises:
+        StudyError: other lengths, or no numbers.
+    """
+    if text is None:
+        return SAMPLES
+    if not set(text.split(",")) <= {str(length) for length in SAMPLES}:
+        raise StudyError(f"Lengths that can be scored are {', '.join(map(str, SAMPLES))}, not '{text}'.")
+    return {int(length): SAMPLES[int(length)] for length in text.split(",")}
+
+
+def score_folder(folder: Path, samples: dict[int, int]) -> list[dict[str, Any]]:
+    """Scores of a checkpoint, with so many samples at each length."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", local_files_only=True)
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    return scores(model.to(device).eval().requires_grad_(False), tokenizer, SAMPLES)
+    return scores(model.to(device).eval().requires_grad_(False), tokenizer, samples)
 
 
 def _commit() -> str:

@@ -193,7 +193,9 @@ def _losses(forward: Forward, batch: Batch, device: str) -> tuple[Tensor, Tensor
     for places in (batch.context, batch.answers):
         at = torch.from_numpy(places).to(device, non_blocking=True)
         logits = forward.logits(hidden, at)
-        found.append((F.cross_entropy(logits, flat[at + 1]), logits))
+        # A batch of nothing but pairs has no text to learn.
+        loss = F.cross_entropy(logits, flat[at + 1]) if len(places) else hidden.sum() * 0
+        found.append((loss, logits))
     return found[0][0], found[1][0], found[1][1].detach().argmax(-1).to(torch.int32)
 
 
