@@ -24,13 +24,14 @@ from sparsestudy.ladder import table
 from sparsestudy.ladder.__main__ import main
 from sparsestudy.ladder.checkpoint import save
 from sparsestudy.ladder.curve import exact
-from sparsestudy.ladder.data import FEW, MANY, Batch, Batches, Schedule, Stage, encoded
+from sparsestudy.ladder.data import Batch, Batches, encoded
 from sparsestudy.ladder.drill import ASKED, PAIRS, drilled
 from sparsestudy.ladder.forward import Forward
 from sparsestudy.ladder.initial import initial
 from sparsestudy.ladder.mixture import MIXTURE, NAMES, Variant, reply, variants
 from sparsestudy.ladder.run import SCHEDULE, Request, card, recipe_of, run
 from sparsestudy.ladder.rungs import CONTEXT, NANO, RUNGS
+from sparsestudy.ladder.schedule import FEW, MANY, Schedule, Stage
 from sparsestudy.ladder.score import scores
 from sparsestudy.ladder.tokenizer import Twin, build, identity
 from sparsestudy.ladder.train import Recipe, Trained, factor, train
@@ -128,14 +129,13 @@ def test_a_drill_asks_about_many_facts_and_every_answer_stands_in_its_text(name:
         assert row == drilled(twin(), name, length, index, 0)
         assert len(row.ids) <= length
         assert len(row.replies) >= length // 128
-        first = row.replies[0][0]
         told: dict[tuple[int, ...], list[int]] = {}
-        edge = first
-        for start, stop in row.replies:
-            value, asked = row.ids[start:stop], tuple(row.ids[min(edge, start - 1) : start])
-            assert told.setdefault(asked[-8:], value) == value
-            assert set(value) <= {*row.ids[:first], identity("."), identity(",")}
-            edge = stop
+        stop = row.replies[0][0] - 2
+        for start, end in row.replies:
+            asked, value = tuple(row.ids[stop:start]), row.ids[start:end]
+            assert told.setdefault(asked, value) == value
+            assert set(value) <= {*row.ids[: row.replies[0][0]], identity("."), identity(",")}
+            stop = end
 
 
 @settings(deadline=None, max_examples=40)

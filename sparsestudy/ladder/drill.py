@@ -11,8 +11,8 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from itertools import pairwise
-from typing import Any
+from itertools import chain, pairwise
+from typing import Any, NamedTuple
 
 from sparsestudy.errors import StudyError
 from sparsestudy.ladder.tokenizer import Twin, identity
@@ -28,8 +28,8 @@ from sparsestudy.tasks.vt import SET
 SHARES = (0.5, 0.65, 0.8)
 # Tokens of a question, which a drill leaves out.
 QUESTION = 22
-# Pairs of a list: at least, and at most as a share of its tokens.
-FEWEST, MOST = 2, 6
+# Pairs of a list at least; at most they fill a third of the row.
+FEWEST = 2
 PAIRS = "pairs"
 Asked = tuple[str, str]
 
@@ -89,7 +89,7 @@ def _text(twin: Twin, name: str, length: int, index: int, seed: int) -> str:
         "story_retrieval": {"chapter_words": 15 + index % 6},
         "story_multihop": {"chapter_words": 15 + index % 6, "purchase_share": 0.7},
     }
-    task = TASKS[name](pool=POOL, **fields[name])
+    task = TASKS[name](**{"pool": POOL, **fields[name]})
     for share in SHARES:
         try:
             sample = task.sample(twin, round(share * length) + QUESTION, index, seed, "train")
@@ -106,23 +106,41 @@ def _shuffled(rng: random.Random, asked: list[Asked]) -> Iterator[Asked]:
 
 
 def _pairs(rng: random.Random, length: int) -> Drilled:
-    """Pairs of a noun and a number, and then any of them again and again."""
-    nouns, numbers = _keys()
-    count = rng.randint(FEWEST, min(length // MOST, len(nouns)))
-    pairs = list(zip(rng.sample(nouns, count), rng.sample(numbers, count), strict=True))
-    ids = [identity(BOS), *(one for pair in pairs for one in pair)]
+    """Pairs of a key and a number, and then any of them again and again.
+
+    A row has one form of pairs: the number next to a noun or behind "is", with an adjective or without.
+    """
+    words = _words()
+    before, between = rng.randrange(2), rng.randrange(2) * [identity(" is")]
+    size = before + 2 + len(between)
+    count = rng.randint(FEWEST, max(FEWEST, min(length // (3 * size), len(words.nouns))))
+    nouns, numbers = rng.sample(words.nouns, count), rng.sample(words.numbers, count)
+    pairs = [
+        [*rng.sample(words.adjectives, before), noun, *between, number]
+        for noun, number in zip(nouns, numbers, strict=True)
+    ]
+    ids = [identity(BOS), *chain.from_iterable(pairs)]
     replies = []
-    while len(ids) + 2 <= length:
+    while len(ids) + size <= length:
         ids += rng.choice(pairs)
         replies.append((len(ids) - 1, len(ids)))
     return Drilled(ids, tuple(replies), False)
 
 
+class _Words(NamedTuple):
+    """Ids."""
+
+    adjectives: list[int]
+    nouns: list[int]
+    numbers: list[int]
+
+
 @cache
-def _keys() -> tuple[list[int], list[int]]:
-    """Ids of the nouns and of the numbers of two digits."""
-    nouns = [identity(f" {noun}") for noun in POOLS[POOL].nouns]
-    return nouns, [identity(f" {number}") for number in range(10, 100)]
+def _words() -> _Words:
+    """Words of keys, and the numbers of two digits."""
+    pool = POOLS[POOL]
+    kinds = (pool.adjectives, pool.nouns, range(10, 100))
+    return _Words(*([identity(f" {word}") for word in kind] for kind in kinds))
 
 
 def _needle(text: str) -> list[Asked]:

@@ -13,9 +13,10 @@ from sparsestudy.errors import StudyError
 from sparsestudy.ladder.card import LICENCE, LICENCE_URL
 from sparsestudy.ladder.checkpoint import save
 from sparsestudy.ladder.curve import thinned
-from sparsestudy.ladder.data import CURRENT, LEARNED, MANY, Batches, Schedule
+from sparsestudy.ladder.data import CURRENT, LEARNED, Batches
 from sparsestudy.ladder.mixture import MIXTURE, NAMES, variants
 from sparsestudy.ladder.rungs import CONTEXT, NANO, TRAINING, Rung, changed, rung
+from sparsestudy.ladder.schedule import MANY, Schedule
 from sparsestudy.ladder.score import SAMPLES, SCORED, scores, shown
 from sparsestudy.ladder.tokenizer import build
 from sparsestudy.ladder.train import DECAY, EVERY, TEXT, WARMUP, Recipe, Trained, train
