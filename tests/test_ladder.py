@@ -306,6 +306,7 @@ def test_the_smallest_rung_learns_to_find_a_needle(tmp_path: Path) -> None:
     score = {entry["task"]: entry for entry in found["scores"]}
     assert score["needle"]["score"] > 0.5  # a guess of four digits is right once in 9,000
     assert score["needle"]["parsed"] == 1
+    assert score["needle needles=4"]["score"] > 0.5  # copying any value is right once in four times
 
 
 @pytest.fixture

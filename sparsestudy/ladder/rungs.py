@@ -125,10 +125,9 @@ def changed(shape: Rung, text: str) -> Rung:
     Raises:
         StudyError: it cannot be read, or names something else.
     """
+    parts = [part.partition("=") for part in text.split(",") if part]
     try:
-        values: dict[str, Any] = {
-            name: float(value) for name, value in (part.split("=") for part in text.split(",") if part)
-        }
+        values: dict[str, Any] = {name: float(value) for name, _, value in parts}
     except ValueError as error:
         raise StudyError(f"What is set reads 'rate=0.002,local=0', not '{text}'.") from error
     if unknown := sorted(set(values) - set(TRAINING)):
