@@ -219,7 +219,7 @@ def test_learned_positions_are_the_replies_and_a_share_of_the_text() -> None:
 
 
 def test_the_schedule_grows_and_says_what_it_is() -> None:
-    assert Schedule.parse(str(SCHEDULE)) == SCHEDULE
+    assert Schedule.parse(str(SCHEDULE), SCHEDULE.short) == SCHEDULE
     assert SCHEDULE.stages[-1].length == CONTEXT
     batches = Batches(replace(SCHEDULE, short=512), 0)
     tokens = [batches.tokens(end - 1) for end in batches.schedule.ends]
@@ -362,6 +362,7 @@ def test_shipped_weights_that_are_not_the_card_s_are_refused(shipped: Path) -> N
         (["--rung", "nano", "--schedule", "128"], "A schedule reads"),
         (["--rung", "nano", "--schedule", "128:1:2"], "from 0 to 1"),
         (["--rung", "nano", "--set", "rate"], "What is set reads"),
+        (["--rung", "nano", "--scored", "500"], "Lengths that can be scored are 512, 1024"),
         (["--rung", "nano", "--set", "layers=3"], "not layers"),
     ],
 )

@@ -43,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
     )
     train.add_argument("--set", help="name=value,… instead of the rung's rate, deviation, local, …")
     train.add_argument("--tasks", help="only these, separated by commas")
-    train.add_argument("--short", type=int, default=0, help="up to this length batches have fewer tokens")
+    train.add_argument("--short", type=int, help="up to this length batches have fewer tokens")
     train.add_argument("--scored", help="lengths of the scores, separated by commas, instead of all")
     train.add_argument("--eager", action="store_true", help="compile nothing")
     train.set_defaults(run=_train)

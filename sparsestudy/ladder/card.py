@@ -42,7 +42,7 @@ sparsestudy in a closed vocabulary of {vocabulary:,} tokens, and nothing else.
 each seen once, from the split `train`. Calibration and evaluation have splits of their own, and no seed is in
 two. Every rung sees the same batches in the same order.
 
-**Recipe.** {steps:,} steps of {step_tokens:,} tokens, {tokens:,} in all,
+**Recipe.** {steps:,} steps of up to {step_tokens:,} tokens, {tokens:,} in all,
 in {seconds:.0f} s on one {device} ({tokens_per_second:,} tokens a second).{early}
 Texts grow from {first:,} to {context:,} tokens; length, millions of tokens, and the share of rows that are
 drills (many questions about one text, or pairs of a key and a value): `{schedule}`.

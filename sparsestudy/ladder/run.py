@@ -23,7 +23,7 @@ from sparsestudy.ladder.train import DECAY, EVERY, TEXT, WARMUP, Recipe, Trained
 
 # The same for all rungs: pairs alone, then drills among the samples of the tasks, fewer as texts grow.
 SCHEDULE = Schedule.parse(
-    "32:12:1,128:60:0.6,256:80:0.5,512:100:0.3,1024:100:0.2,2048:100:0.1,4096:100,8192:60,16384:40"
+    "32:16:1,128:60:0.6,256:60:0.5,512:80:0.3,1024:80:0.2,2048:80:0.1,4096:80,8192:60,16384:40", short=256
 )
 # The smallest rung is for tests: needles in 128 tokens, 16 rows a step, about a minute on two cores.
 NANO_SCHEDULE, NANO_SHRINK, NANO_SAMPLES = Schedule.parse("32:0.6:1,128:1.4:0.5"), 64, {128: 32}
@@ -44,14 +44,14 @@ class Request:
     tasks: str | None = None
     scored: str | None = None
     eager: bool = False
-    short: int = 0
+    short: int | None = None
 
     @property
     def command(self) -> str:
         """The command that asks for the same."""
         parts = ["python", "-m", "sparsestudy.ladder", "train", "--rung", self.rung, "--seed", str(self.seed)]
         for name in ("schedule", "short", "set", "tasks"):
-            if getattr(self, name):
+            if getattr(self, name) is not None:
                 parts += [f"--{name}", str(getattr(self, name))]
         return shlex.join([*parts, "--out", "models"])
 
@@ -97,7 +97,9 @@ def recipe_of(request: Request) -> Recipe:
     schedule = NANO_SCHEDULE if small else SCHEDULE
     tasks = NANO_TASKS if small else NAMES
     batches = Batches(
-        Schedule.parse(request.schedule or str(schedule), request.short),
+        Schedule.parse(
+            request.schedule or str(schedule), schedule.short if request.short is None else request.short
+        ),
         request.seed,
         tuple(request.tasks.split(",")) if request.tasks else tasks,
         NANO_SHRINK if small else 1,

@@ -22,7 +22,7 @@ from sparsestudy.ladder.rungs import Rung
 
 # Weight of the text's loss beside that of the replies.
 TEXT = 0.3
-WARMUP, DECAY = 200, 0.3
+WARMUP, DECAY = 100, 0.3
 # Tokens between lines of the curve.
 EVERY = 8_000_000
 BETAS, WEIGHT_DECAY, CLIP = (0.9, 0.95), 0.05, 1.0
