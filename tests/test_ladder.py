@@ -25,7 +25,7 @@ from sparsestudy.ladder.__main__ import main
 from sparsestudy.ladder.checkpoint import save
 from sparsestudy.ladder.curve import exact
 from sparsestudy.ladder.data import Batch, Batches, encoded
-from sparsestudy.ladder.drill import ASKED, PAIRS, drilled
+from sparsestudy.ladder.drill import ASKED, PAIRS, VARIABLES, drilled
 from sparsestudy.ladder.forward import Forward
 from sparsestudy.ladder.initial import initial
 from sparsestudy.ladder.mixture import MIXTURE, NAMES, Variant, reply, variants
@@ -120,7 +120,7 @@ def test_text_and_ids_are_two_forms_of_one_prompt(
             assert tokenizer().decode(coded.ids[start:stop]).split() == sample.prompt[a:b].split()
 
 
-@pytest.mark.parametrize("name", [*ASKED, PAIRS])
+@pytest.mark.parametrize("name", [*ASKED, PAIRS, VARIABLES])
 @pytest.mark.parametrize("length", [128, 512])
 def test_a_drill_asks_about_many_facts_and_every_answer_stands_in_its_text(name: str, length: int) -> None:
     """What is asked twice has one answer, and it is the one that the text gives first."""

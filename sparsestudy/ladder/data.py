@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sparsestudy.errors import StudyError
-from sparsestudy.ladder.drill import ASKED, PAIRS, drilled
+from sparsestudy.ladder.drill import ASKED, PAIRS, VARIABLES, drilled
 from sparsestudy.ladder.mixture import NAMES, reply, variants
 from sparsestudy.ladder.schedule import MANY, Schedule
 from sparsestudy.ladder.tokenizer import Twin, identity
@@ -113,11 +113,12 @@ class Batches:
 
     def _drill(self, rng: random.Random, length: int, index: int) -> Row:
         """A drill of one of the tasks, or pairs; pairs where it does not fit."""
-        name = rng.choice([PAIRS, *(name for name in self.tasks if name in ASKED)])
+        pairs = [PAIRS, VARIABLES] if "vt" in self.tasks else [PAIRS]
+        name = rng.choice([*pairs, *(name for name in self.tasks if name in ASKED)])
         try:
             found = drilled(twin(), name, length, index, self.seed)
         except StudyError:
-            name = PAIRS
+            name = rng.choice(pairs)
             found = drilled(twin(), name, length, index, self.seed)
         return Row(f"drill {name}", found.ids, found.replies, (), found.plain)
 

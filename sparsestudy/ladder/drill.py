@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain, pairwise
+from string import ascii_uppercase
 from typing import Any, NamedTuple
 
 from sparsestudy.errors import StudyError
@@ -28,9 +29,9 @@ from sparsestudy.tasks.vt import SET
 SHARES = (0.5, 0.65, 0.8)
 # Tokens of a question, which a drill leaves out.
 QUESTION = 22
-# Pairs of a list at least; at most they fill a third of the row.
-FEWEST = 2
-PAIRS = "pairs"
+# Pairs of a list at least, and tokens of a row for each of them at least.
+FEWEST, APART = 2, 9
+PAIRS, VARIABLES = "pairs", "variables"
 Asked = tuple[str, str]
 
 
@@ -54,7 +55,7 @@ def drilled(twin: Twin, name: str, length: int, index: int, seed: int) -> Drille
 
     Args:
         twin: turns text into ids.
-        name: of a task in `ASKED`, or `PAIRS`.
+        name: of a task in `ASKED`, or `PAIRS` or `VARIABLES`.
         length: tokens.
         index: of the row.
         seed: of the training.
@@ -63,8 +64,8 @@ def drilled(twin: Twin, name: str, length: int, index: int, seed: int) -> Drille
         StudyError: a text with its facts does not fit.
     """
     rng = random.Random(f"{seed} {name} {index}")
-    if name == PAIRS:
-        return _pairs(rng, length)
+    if name in (PAIRS, VARIABLES):
+        return _pairs(rng, length, name == VARIABLES)
     text = _text(twin, name, length, index, seed)
     ids, replies = twin.ids(text, begin=True), []
     between = "\n\n"
@@ -105,25 +106,33 @@ def _shuffled(rng: random.Random, asked: list[Asked]) -> Iterator[Asked]:
         yield from rng.sample(asked, len(asked))
 
 
-def _pairs(rng: random.Random, length: int) -> Drilled:
+def _pairs(rng: random.Random, length: int, named: bool) -> Drilled:
     """Pairs of a key and a number, and then any of them again and again.
 
-    A row has one form of pairs: the number next to a noun or behind "is", with an adjective or without.
+    A row has one form of pairs. The key is a noun, with an adjective or without, or the name of a variable;
+    the number stands next to it or behind "is" or "=". A name is also asked for by its number.
     """
     words = _words()
-    before, between = rng.randrange(2), rng.randrange(2) * [identity(" is")]
-    size = before + 2 + len(between)
-    count = rng.randint(FEWEST, max(FEWEST, min(length // (3 * size), len(words.nouns))))
-    nouns, numbers = rng.sample(words.nouns, count), rng.sample(words.numbers, count)
-    pairs = [
-        [*rng.sample(words.adjectives, before), noun, *between, number]
-        for noun, number in zip(nouns, numbers, strict=True)
-    ]
-    ids = [identity(BOS), *chain.from_iterable(pairs)]
+    count = rng.randint(FEWEST, max(FEWEST, min(length // APART, len(words.nouns))))
+    between = rng.randrange(2) * [identity(" =" if named else " is")]
+    backward, phrase = named and rng.random() < 0.5, rng.randrange(2)
+    if named:
+        keys = [[rng.choice(words.first), *rng.choices(words.letters, k=2)] for _ in range(count)]
+    else:
+        nouns = rng.sample(words.nouns, count)
+        keys = [[*rng.sample(words.adjectives, phrase), noun] for noun in nouns]
+    numbers = [[number] for number in rng.sample(words.numbers, count)]
+    pairs = list(zip(keys, numbers, strict=True))
+    ids = [identity(BOS), *chain.from_iterable([*key, *between, *number] for key, number in pairs)]
     replies = []
-    while len(ids) + size <= length:
-        ids += rng.choice(pairs)
-        replies.append((len(ids) - 1, len(ids)))
+    while True:
+        key, number = rng.choice(pairs)
+        asked, told = (number, key) if backward else (key, number)
+        if len(ids) + len(asked) + len(between) + len(told) > length:
+            break
+        ids += [*asked, *between]
+        replies.append((len(ids), len(ids) + len(told)))
+        ids += told
     return Drilled(ids, tuple(replies), False)
 
 
@@ -133,14 +142,17 @@ class _Words(NamedTuple):
     adjectives: list[int]
     nouns: list[int]
     numbers: list[int]
+    first: list[int]
+    letters: list[int]
 
 
 @cache
 def _words() -> _Words:
-    """Words of keys, and the numbers of two digits."""
+    """Words of keys, the numbers of two digits, and letters at the beginning of a name and behind it."""
     pool = POOLS[POOL]
-    kinds = (pool.adjectives, pool.nouns, range(10, 100))
-    return _Words(*([identity(f" {word}") for word in kind] for kind in kinds))
+    kinds = (pool.adjectives, pool.nouns, range(10, 100), ascii_uppercase)
+    behind = [[identity(f" {word}") for word in kind] for kind in kinds]
+    return _Words(*behind, [identity(letter) for letter in ascii_uppercase])
 
 
 def _needle(text: str) -> list[Asked]:
