@@ -150,9 +150,13 @@ class _Words(NamedTuple):
 def _words() -> _Words:
     """Words of keys, the numbers of two digits, and letters at the beginning of a name and behind it."""
     pool = POOLS[POOL]
-    kinds = (pool.adjectives, pool.nouns, range(10, 100), ascii_uppercase)
-    behind = [[identity(f" {word}") for word in kind] for kind in kinds]
-    return _Words(*behind, [identity(letter) for letter in ascii_uppercase])
+    return _Words(
+        adjectives=[identity(f" {word}") for word in pool.adjectives],
+        nouns=[identity(f" {word}") for word in pool.nouns],
+        numbers=[identity(f" {number}") for number in range(10, 100)],
+        first=[identity(f" {letter}") for letter in ascii_uppercase],
+        letters=[identity(letter) for letter in ascii_uppercase],
+    )
 
 
 def _needle(text: str) -> list[Asked]:

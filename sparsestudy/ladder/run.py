@@ -26,7 +26,7 @@ SCHEDULE = Schedule.parse(
     "32:24:1,128:60:0.6,256:60:0.5,512:80:0.3,1024:80:0.2,2048:80:0.1,4096:80,8192:60,16384:40", short=256
 )
 # The smallest rung is for tests: needles in 128 tokens, 16 rows a step, about a minute on two cores.
-NANO_SCHEDULE, NANO_SHRINK, NANO_SAMPLES = Schedule.parse("32:0.6:1,128:1.4:0.5"), 64, {128: 32}
+NANO_SCHEDULE, NANO_SHRINK, NANO_SAMPLES = Schedule.parse("32:0.6:1,128:1.2:0.5"), 64, {128: 32}
 NANO_TASKS = ("needle",)
 
 
