@@ -65,7 +65,7 @@ def drilled(twin: Twin, name: str, length: int, index: int, seed: int) -> Drille
     """
     rng = random.Random(f"{seed} {name} {index}")
     if name in (PAIRS, VARIABLES):
-        return _pairs(rng, length, name == VARIABLES)
+        return _pairs(twin, rng, length, name == VARIABLES)
     text = _text(twin, name, length, index, seed)
     ids, replies = twin.ids(text, begin=True), []
     between = "\n\n"
@@ -106,7 +106,7 @@ def _shuffled(rng: random.Random, asked: list[Asked]) -> Iterator[Asked]:
         yield from rng.sample(asked, len(asked))
 
 
-def _pairs(rng: random.Random, length: int, named: bool) -> Drilled:
+def _pairs(twin: Twin, rng: random.Random, length: int, named: bool) -> Drilled:
     """Pairs of a key and a number, and then any of them again and again.
 
     A row has one form of pairs. The key is a noun, with an adjective or without, or the name of a variable;
@@ -118,10 +118,11 @@ def _pairs(rng: random.Random, length: int, named: bool) -> Drilled:
     backward, phrase = named and rng.random() < 0.5, rng.randrange(2)
     if named:
         keys = [[rng.choice(words.first), *rng.choices(words.letters, k=2)] for _ in range(count)]
+        numbers = [twin.ids(f" {number}") for number in rng.sample(range(10_000, 100_000), count)]
     else:
         nouns = rng.sample(words.nouns, count)
         keys = [[*rng.sample(words.adjectives, phrase), noun] for noun in nouns]
-    numbers = [[number] for number in rng.sample(words.numbers, count)]
+        numbers = [twin.ids(f" {number}") for number in rng.sample(range(10, 100), count)]
     pairs = list(zip(keys, numbers, strict=True))
     ids = [identity(BOS), *chain.from_iterable([*key, *between, *number] for key, number in pairs)]
     replies = []
@@ -141,19 +142,17 @@ class _Words(NamedTuple):
 
     adjectives: list[int]
     nouns: list[int]
-    numbers: list[int]
     first: list[int]
     letters: list[int]
 
 
 @cache
 def _words() -> _Words:
-    """Words of keys, the numbers of two digits, and letters at the beginning of a name and behind it."""
+    """Words of keys, and letters at the beginning of a name and behind it."""
     pool = POOLS[POOL]
     return _Words(
         adjectives=[identity(f" {word}") for word in pool.adjectives],
         nouns=[identity(f" {word}") for word in pool.nouns],
-        numbers=[identity(f" {number}") for number in range(10, 100)],
         first=[identity(f" {letter}") for letter in ascii_uppercase],
         letters=[identity(letter) for letter in ascii_uppercase],
     )
