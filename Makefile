@@ -13,7 +13,7 @@ HTML := book/_build/html
 
 export PARAMS
 .DEFAULT_GOAL := help
-.PHONY: help book report smoke run results plan serve dist doctor lock \
+.PHONY: help book report smoke run results check-results readme plan serve dist doctor lock \
 	test test-all test-browser test-oldest check format clean distclean
 
 help: ## list the targets
@@ -34,11 +34,18 @@ smoke: $(VENV)/.stamp ## run the smoke study of this machine, if it is missing o
 run: $(VENV)/.stamp ## run with your own parameters: NAME=mine PARAMS="{lengths: [2048]}" or PARAMS_FILE=my.yaml
 	@test -n "$(NAME)" || { echo "error: give the run a name: make run NAME=mine PARAMS=\"{lengths: [2048]}\"" >&2; exit 2; }
 	@$(PY) -m sparsestudy run --experiment $(EXPERIMENT) --name "$(NAME)" \
-		$(if $(PARAMS_FILE),--params-file "$(PARAMS_FILE)",--params "$$PARAMS")
+		$(if $(PARAMS_FILE),--params-file "$(PARAMS_FILE)",--params "$$PARAMS") \
+		$(if $(WORKERS),--workers $(WORKERS))
 
 results: $(VENV)/.stamp ## make a published run again: NAME=smollm2
 	@test -n "$(NAME)" || { echo "error: name the published run: make results NAME=smollm2" >&2; exit 2; }
-	@$(PY) -m sparsestudy run notebooks/params/$(EXPERIMENT)/$(NAME).yaml
+	@$(PY) -m sparsestudy run notebooks/params/$(EXPERIMENT)/$(NAME).yaml $(if $(WORKERS),--workers $(WORKERS))
+
+check-results: smoke ## say whether this machine repeats the published results; fails on a real difference
+	@$(PY) -m sparsestudy check-results
+
+readme: $(LIGHT)/.stamp ## write the figure and the findings of README.md again, from the published data
+	@$(LIGHT)/bin/python -m sparsestudy readme
 
 plan: $(LIGHT)/.stamp ## say for every run: fresh, stale or missing, and why
 	@$(LIGHT)/bin/python -m sparsestudy plan

@@ -104,7 +104,11 @@ def downloads(links: list[tuple[str, str]]) -> str:
 
 
 def table(
-    frame: pd.DataFrame, caption: str, links: list[tuple[str, str]] | None = None, tall: bool = False
+    frame: pd.DataFrame,
+    caption: str,
+    links: list[tuple[str, str]] | None = None,
+    tall: bool = False,
+    prose: bool = False,
 ) -> str:
     """A table as HTML in a box that scrolls by itself, so that the page never does sideways.
 
@@ -113,13 +117,20 @@ def table(
         caption: what the table holds.
         links: downloads named under it.
         tall: whether the box also scrolls vertically.
+        prose: whether values break into lines.
     """
     head = "".join(f'<th scope="col">{html.escape(str(column))}</th>' for column in frame.columns)
+    # On a phone a table of sentences is a list, in which each value needs its heading.
+    labels = [f' data-label="{html.escape(str(column))}"' if prose else "" for column in frame.columns]
     body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(str(value))}</td>" for value in row) + "</tr>\n"
+        "<tr>"
+        + "".join(
+            f"<td{label}>{html.escape(str(value))}</td>" for label, value in zip(labels, row, strict=True)
+        )
+        + "</tr>\n"
         for row in frame.itertuples(index=False)
     )
-    box = "study-table tall" if tall else "study-table"
+    box = f"study-table{' tall' if tall else ''}{' prose' if prose else ''}"
     label = html.escape(caption)
     return (
         f'<div class="{box}" role="region" tabindex="0" aria-label="{label}">\n<table class="table">'

@@ -165,7 +165,7 @@ def selected_decode(
     groups = q.shape[1] // k.shape[1]
     grouped = q.view(q.shape[0], k.shape[1], groups, q.shape[3])
     mask = mask.view(len(offsets), k.shape[1], groups, slots) if mask.shape[1] == q.shape[1] else mask
-    return scaled_dot_product_attention(grouped, k, v, mask, scale=scaling).view_as(q)
+    return scaled_dot_product_attention(grouped, k, v, mask, scale=scaling).reshape(q.shape)
 
 
 def _per_query_head(mask: Tensor, heads: int) -> Tensor:

@@ -10,6 +10,7 @@ from sparsestudy.claims import Verdict
 from sparsestudy.claims.evidence import Evidence
 from sparsestudy.claims.specs import Cells
 from sparsestudy.claims.tolerances import curves
+from sparsestudy.derived import kept
 from sparsestudy.errors import StudyError
 from sparsestudy.stats import simulation
 from sparsestudy.view import Run
@@ -23,6 +24,10 @@ _SAMPLES, _FEW_SAMPLES = 100, 60
 
 def tolerances(run: Run) -> pd.DataFrame:
     """One row a curve of a run: what is known of its tolerated sparsity; empty where nothing was compared."""
+    return run.keep("tolerances", lambda: _tolerances(run))
+
+
+def _tolerances(run: Run) -> pd.DataFrame:
     try:
         evidence = Evidence.of(run.data, Cells(), "tolerances")
     except StudyError:
@@ -75,6 +80,10 @@ def told(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
 
 def planning() -> pd.DataFrame:
     """What numbers of pairs can find and exclude, for several shares of flips."""
+    return kept("planning", _planning)
+
+
+def _planning() -> pd.DataFrame:
     n, flips = (grid.ravel() for grid in np.meshgrid(PAIRS, FLIPS, indexing="ij"))
     return pd.DataFrame(
         {
@@ -178,6 +187,10 @@ def parts(found: list[Verdict]) -> tuple[pd.DataFrame, pd.DataFrame, str]:
 
 def checks() -> pd.DataFrame:
     """The methods on simulated data: what was tried, what was found and what was asked for."""
+    return kept("simulations", _checks)
+
+
+def _checks() -> pd.DataFrame:
     wanted = words.percent(stats.CONFIDENCE)
     heeded, ignored = simulation.clustered_coverage(RUNS, 3, 40, 4)
     alike, _ = simulation.alike_coverage(RUNS, _SAMPLES, 4)

@@ -10,6 +10,7 @@ import numpy as np
 
 from sparsestudy import dataset as ds
 from sparsestudy.architecture import Architecture
+from sparsestudy.backends import names
 from sparsestudy.errors import StudyError
 from sparsestudy.labels import method_labels, model_labels
 from sparsestudy.prices import Request, prices
@@ -19,7 +20,8 @@ from sparsestudy.seeds import short_hash
 if TYPE_CHECKING:
     import xarray as xr
 
-    from sparsestudy.evaluate import Case, Work
+    from sparsestudy.batch import Case
+    from sparsestudy.evaluate import Work
     from sparsestudy.settings import Setting
 
 DENSITIES = ("attended_density", "kernel_density", "model_density", "byte_density")
@@ -55,8 +57,8 @@ def collect(work: Work, records: list[list[dict[str, Any]]], model: Any) -> xr.D
                     requests = _requests(plan.setting, work.cases[t], batches)
                     for name, found in prices(arch, plan.setting.method, requests).items():
                         data[name].values[cell] = found
-    for m, _ in enumerate(work.shard.run.methods):
-        data["backend"].values[0, m, 0] = "torch"
+    run = work.shard.run
+    data["backend"].values[0, :, 0] = names(run.backend, model, [spec.build() for spec in run.methods])
     data["dtype"].values[0, 0] = str(model.dtype).removeprefix("torch.")
     data["device"].values[0, 0] = device_name(model)
     return data

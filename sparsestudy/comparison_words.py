@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from sparsestudy import listings
 from sparsestudy.words import counted, level, listed, span
 
 
@@ -47,3 +48,23 @@ def beside_caption(table: pd.DataFrame) -> str:
         f"{span(rows['published_n'])} and {span(rows['n'])}. A bar and a diamond may lie apart by chance "
         f"alone: the verdict compares them {how}. {verdicts(table)}"
     )
+
+
+def lines(run: str, table: pd.DataFrame, every: bool = False) -> list[str]:
+    """A comparison as lines of text: its verdicts, then each cell that is not the same.
+
+    Args:
+        run: name of the local run.
+        table: what `sparsestudy.compare.beside` returns.
+        every: whether to list the other cells, too.
+    """
+    told = [f"run {run}: {verdicts(table)}"]
+    for row in listings.comparison(table)[0].to_dict("records"):
+        if every or row["verdict"] in ("within noise", "differs"):
+            told.append(
+                f"  {row['verdict']}: {row['method']} ({row['phase']}), {row['task']}, {row['length']} "
+                f"tokens, sparsity {row['nominal']}: here {row['this machine']}, published "
+                f"{row['published']}, change {row['change']} on "
+                f"{counted(int(row['shared prompts']), 'shared prompt')}"
+            )
+    return [line.replace("\u00a0", " ") for line in told]

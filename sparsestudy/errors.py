@@ -1,4 +1,4 @@
-"""The one exception that a user is meant to read."""
+"""The one exception that a user is meant to read, and its kinds."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ class StudyError(Exception):
     ``error: <message>`` without a traceback and exits with code 2; a notebook fails with it as the
     last line of its traceback.
     """
+
+
+class Busy(StudyError):
+    """Another process is making the same thing; once it has finished, there may be nothing left to do."""
 
 
 class Unreachable(StudyError):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,29 +15,21 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from sparsestudy import paths, provenance
+from sparsestudy.backends import names
+from sparsestudy.batch import Case, run_batch
 from sparsestudy.calibration import Calibration
 from sparsestudy.collect import collect, device_name
 from sparsestudy.errors import StudyError
-from sparsestudy.generate import Prefilled, Prompt, decode, densities, head_densities, observation, prefill
 from sparsestudy.progress import Progress
 from sparsestudy.seeds import short_hash
 from sparsestudy.settings import DENSE, NOT_RUN, CellPlan, Setting, plan_cells
 from sparsestudy.tasks.base import Task
-from sparsestudy.tasks.prompt import Encoded, Sample, encode
-from sparsestudy.trace import Step
+from sparsestudy.tasks.prompt import encode
 
 if TYPE_CHECKING:
     import xarray as xr
 
     from sparsestudy.shards import Shard
-
-
-@dataclass(frozen=True)
-class Case:
-    """One sample of a task, in text and in tokens."""
-
-    sample: Sample
-    encoded: Encoded
 
 
 @dataclass(frozen=True)
@@ -97,7 +88,10 @@ def settle(work: Work, model: Any, tokenizer: Any) -> Work:
         tokenizer: the model's tokenizer.
     """
     shard = work.shard
-    calibration = Calibration(shard, model, tokenizer, [spec.build() for spec in shard.run.methods])
+    methods = [spec.build() for spec in shard.run.methods]
+    # A backend that cannot run one of them stops here, before anything is computed.
+    names(shard.run.backend, model, methods)
+    calibration = Calibration(shard, model, tokenizer, methods)
     margin = max(task.max_new_tokens for task in work.tasks)
     return replace(work, cells=plan_cells(shard, margin, calibration.at))
 
@@ -129,9 +123,7 @@ def evaluate(work: Work, model: Any, tokenizer: Any) -> xr.Dataset:
     run, shard = work.shard.run, work.shard
     size = max(1, run.batch_tokens // shard.length)
     starts = range(0, run.samples, size)
-    # Batches of another device, number format or software are not taken over.
-    place = [device_name(model), str(model.dtype), provenance.versions()]
-    tag = short_hash(json.dumps([run.plain(), place, _identity(work)]))
+    tag = checkpoint_tag(work, model)
     settings = [work.settings(t) for t in range(len(work.tasks))]
     progress = Progress(run.samples * sum(map(len, settings)), f"{shard.model} at {shard.length}")
     records: list[list[dict[str, Any]]] = [[] for _ in work.tasks]
@@ -141,7 +133,7 @@ def evaluate(work: Work, model: Any, tokenizer: Any) -> xr.Dataset:
             file = shard.checkpoints / f"{tag}-task{t}-{start:05d}.json"
             record = _resumed(file)
             if record is None:
-                record = _batch(settings[t], task, cases, model, tokenizer, run.backend, progress)
+                record = run_batch(settings[t], task, cases, model, tokenizer, run.backend, progress)
                 paths.write_text(file, json.dumps(record))
             else:
                 progress.resume(len(cases) * len(settings[t]))
@@ -154,11 +146,15 @@ def finished(shard: Shard) -> None:
     shutil.rmtree(shard.checkpoints, ignore_errors=True)
 
 
-def _identity(work: Work) -> list[str]:
-    """What the checkpoints of a shard depend on beside its parameters: prompts and budgets."""
+def checkpoint_tag(work: Work, model: Any) -> str:
+    """What the names of a shard's checkpoints begin with: a hash of what they depend on.
+
+    Batches of other prompts or budgets, of another device, number format or software are not taken over.
+    """
     prompts = [short_hash(case.sample.prompt) for cases in work.cases for case in cases]
     settings = [setting.key for t in range(len(work.tasks)) for setting in work.settings(t)]
-    return prompts + settings
+    place = [device_name(model), str(model.dtype), provenance.versions()]
+    return short_hash(json.dumps([work.shard.run.plain(), place, prompts + settings]))
 
 
 def _resumed(file: Path) -> dict[str, Any] | None:
@@ -167,86 +163,3 @@ def _resumed(file: Path) -> dict[str, Any] | None:
         return None
     record: dict[str, Any] = json.loads(file.read_text())
     return record
-
-
-def _batch(
-    settings: Sequence[Setting],
-    task: Task,
-    cases: Sequence[Case],
-    model: Any,
-    tokenizer: Any,
-    backend: str,
-    progress: Progress,
-) -> dict[str, Any]:
-    """One batch under every setting: setting key -> what its rows did."""
-    prompts = [Prompt(case.encoded.ids, case.encoded.tail) for case in cases]
-    shared: dict[str, Prefilled] = {}
-    observe = observation([setting.method for setting in settings], prompts)
-    record = {}
-    for setting in settings:
-        try:
-            record[setting.key] = _run(
-                setting, task, cases, prompts, shared, observe, model, tokenizer, backend
-            )
-        except torch.OutOfMemoryError:
-            # The cell is marked, the others go on: at this length a method may need more than another.
-            shared.clear()
-            torch.cuda.empty_cache()
-            record[setting.key] = {"skipped_memory": True}
-        progress.advance(len(cases))
-    return record
-
-
-def _run(
-    setting: Setting,
-    task: Task,
-    cases: Sequence[Case],
-    prompts: Sequence[Prompt],
-    shared: dict[str, Prefilled],
-    observe: int,
-    model: Any,
-    tokenizer: Any,
-    backend: str,
-) -> dict[str, Any]:
-    """One batch under one setting; dense prefills are taken from, or added to, `shared`."""
-    sparse_prefill = setting.phase == "prefill"
-    if sparse_prefill:
-        start = prefill(model, prompts, setting.method, "dense", backend)
-    else:
-        if setting.tail not in shared:
-            shared[setting.tail] = prefill(model, prompts, DENSE.method, setting.tail, backend, observe)
-        start = shared[setting.tail]
-    replies = decode(
-        model,
-        start,
-        DENSE.method if sparse_prefill else setting.method,
-        task.max_new_tokens,
-        _end_tokens(model, tokenizer),
-        lambda ids: task.done(tokenizer.decode(ids, skip_special_tokens=True)),
-        backend,
-    )
-    texts = [tokenizer.decode(ids, skip_special_tokens=True) for ids in replies.ids]
-    scores = [task.score(case.sample, text) for case, text in zip(cases, texts, strict=True)]
-    trace = start.trace if sparse_prefill else replies.trace
-    step: Step = "prefill" if sparse_prefill else "decode"
-    return {
-        "score": [score.value for score in scores],
-        "parsed": [score.parsed for score in scores],
-        "finish": replies.finish,
-        "output_tokens": [len(ids) for ids in replies.ids],
-        "reply": texts,
-        "prefill_seconds": start.seconds,
-        "decode_seconds": replies.seconds,
-        "selection_seconds": trace.selection_seconds(step),
-        "backend": trace.backend,
-        "notes": trace.notes(),
-        "head_density": head_densities(trace, step),
-        **densities(trace, step),
-    }
-
-
-def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
-    """Tokens that end a reply: the model's own and the tokenizer's."""
-    own = model.generation_config.eos_token_id
-    ids = own if isinstance(own, list) else [own]
-    return frozenset(i for i in [*ids, tokenizer.eos_token_id] if i is not None)

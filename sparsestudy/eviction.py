@@ -40,6 +40,8 @@ class EvictedLayer(StudyLayer):
         self.dropped = slots
         self.counts = stays.sum(-1)
         """Kept tokens, int64 ``(batch, kv heads)``."""
+        self.first = (self.counts.flatten().cumsum(0) - self.counts.flatten()).view_as(self.counts)
+        """Where each head's kept tokens begin, int64 ``(batch, kv heads)``."""
         self.flat = keys[stays], values[stays]
         longest = int(self.counts.max())
         self.ragged = bool((self.counts < longest).any())
@@ -61,9 +63,8 @@ class EvictedLayer(StudyLayer):
             keys, values = (part.view(*shape, -1) for part in self.flat)
             return keys, values, None
         place = torch.arange(self.longest, device=self.counts.device)
-        first = (self.counts.flatten().cumsum(0) - self.counts.flatten()).view_as(self.counts)
         real = place < self.counts[..., None]
-        index = (first[..., None] + place).masked_fill(~real, 0)
+        index = (self.first[..., None] + place).masked_fill(~real, 0)
         keys, values = (part[index] for part in self.flat)
         return keys, values, real
 

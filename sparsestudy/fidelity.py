@@ -17,12 +17,14 @@ import torch
 from torch import Tensor
 
 from sparsestudy import dataset as ds
+from sparsestudy.backends import names
 from sparsestudy.calibration import Calibration
 from sparsestudy.collect import device_name
 from sparsestudy.fidelity_schema import FIDELITY
 from sparsestudy.forced import distances, prompt_logits, step_logits
 from sparsestudy.generate import Prefilled, Prompt, head_densities, observation, prefill
 from sparsestudy.labels import method_labels, model_labels
+from sparsestudy.methods.base import Method
 from sparsestudy.progress import Display, Progress, duration
 from sparsestudy.prose import passages
 from sparsestudy.recall import Observer, bin_edges
@@ -115,7 +117,9 @@ def capture(shard: ShardOf[FidelityParameters], model: Any, tokenizer: Any) -> x
     """
     run = shard.run
     texts = passages(tokenizer, shard.length + run.steps + 1, run.texts, run.seed)
-    calibration = Calibration(shard, model, tokenizer, [spec.build() for spec in run.methods])
+    methods: list[Method] = [spec.build() for spec in run.methods]
+    backends = names(run.backend, model, methods)
+    calibration = Calibration(shard, model, tokenizer, methods)
     plans = plan_cells(shard, run.steps + 1, calibration.at)
     tokens = torch.tensor([text.ids for text in texts], device=model.device)
     settings = list(dict.fromkeys(p.setting for p in plans.values() if p.setting and p.setting != DENSE))
@@ -129,7 +133,7 @@ def capture(shard: ShardOf[FidelityParameters], model: Any, tokenizer: Any) -> x
         data["text_id"].values[0, 0, i] = short_hash(json.dumps(text.ids))
     data["dtype"].values[:] = str(model.dtype).removeprefix("torch.")
     data["device"].values[:] = device_name(model)
-    data["backend"].values[:] = "torch"
+    data["backend"].values[0] = np.reshape(backends, (-1, 1))
     return data
 
 

@@ -15,7 +15,8 @@ from sparsestudy.weights import manifest
 # Folders of the checkout that pages are made from, and files beside them that change what pages say.
 _FOLDERS = ("book", "notebooks", "results", "models")
 _FILES = ("pyproject.toml", "models.local.yaml")
-_BUILT = frozenset(("_build", "_generated", "__pycache__"))
+# What a build makes itself; `results/derived` is made of the rest.
+_BUILT = frozenset(("_build", "_generated", "__pycache__", "derived"))
 
 
 def digest() -> str:

@@ -14,8 +14,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from sparsestudy import paths
-from sparsestudy.errors import StudyError
-from sparsestudy.execution import run_in_kernel
+from sparsestudy.errors import Busy, StudyError
+from sparsestudy.execution import run_here, run_in_kernel
 from sparsestudy.experiments import experiment
 from sparsestudy.plan import inspect
 from sparsestudy.progress import FILE_VARIABLE
@@ -50,12 +50,14 @@ class Todo:
         shards: what to make, in order; a job is named by its number.
         force: whether to make fresh ones again.
         jobs: how many at a time.
+        in_process: whether notebooks run without a kernel, which leaves no executed notebook.
     """
 
     work: Path
     shards: tuple[Shard, ...]
     force: bool = False
     jobs: int = 1
+    in_process: bool = False
 
     @property
     def file(self) -> Path:
@@ -80,7 +82,13 @@ class Todo:
         environment = {name: os.environ.get(name) for name in RESTORED}
         if self.jobs > 1:
             environment["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // self.jobs))
-        told = {"shards": shards, "force": self.force, "jobs": self.jobs, "environment": environment}
+        told = {
+            "shards": shards,
+            "force": self.force,
+            "jobs": self.jobs,
+            "in_process": self.in_process,
+            "environment": environment,
+        }
         paths.write_text(self.file, json.dumps(told | more, indent=1))
 
     @staticmethod
@@ -95,7 +103,8 @@ class Todo:
             )
             for item in told["shards"]
         )
-        return Todo(file.parent, shards, told["force"], told["jobs"]), told["environment"]
+        todo = Todo(file.parent, shards, told["force"], told["jobs"], told["in_process"])
+        return todo, told["environment"]
 
 
 def run_job(file: Path, number: int) -> int:
@@ -112,25 +121,30 @@ def run_job(file: Path, number: int) -> int:
     os.environ[FILE_VARIABLE] = str(todo.state(number, "progress"))
     scratch = todo.work / f"{number}.files"
     scratch.mkdir(exist_ok=True)
-    _die_with(alive_lock(todo.work))
+    die_with(alive_lock(todo.work))
     paths.write_text(todo.state(number, "started"), "{}")
-    _redirect(shard.log)
+    redirect(shard.log)
     error: str | None = "its job ended with an error that is not one of the study's"
-    known = False
+    known = busy = False
     try:
         if todo.force or inspect(shard).state != "fresh":
-            run_in_kernel(shard, scratch)
+            if todo.in_process:
+                run_here(shard)
+            else:
+                run_in_kernel(shard, scratch)
         error, known = None, True
     except StudyError as problem:
-        error, known = str(problem), True
+        error, known, busy = str(problem), True, isinstance(problem, Busy)
         traceback.print_exc()
     finally:
         # Any other error leaves its traceback in the log.
-        paths.write_text(todo.state(number, "result"), json.dumps({"error": error, "known": known}))
+        paths.write_text(
+            todo.state(number, "result"), json.dumps({"error": error, "known": known, "busy": busy})
+        )
     return 0 if error is None else 2
 
 
-def _redirect(log: Path) -> None:
+def redirect(log: Path) -> None:
     """Send what this process and its children print into a file, for good."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as file:
@@ -138,7 +152,7 @@ def _redirect(log: Path) -> None:
         os.dup2(file.fileno(), 2)
 
 
-def _die_with(lock: Path) -> None:
+def die_with(lock: Path) -> None:
     """End this process, at once and whatever it does, when its parent or the invocation is gone.
 
     The kernel ends by itself when this process does.

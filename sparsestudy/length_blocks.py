@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pandas as pd
+
 from sparsestudy import assets, claim_tables, claim_words, length_figures, length_tables, length_words
 from sparsestudy.claims import ledger
 from sparsestudy.claims.ledger import ESTIMANDS
@@ -14,7 +16,11 @@ CLAIMS = ("length-tolerance", "fixed-budget")
 
 def measured(runs: list[Run]) -> list[Measured]:
     """What is tolerated in every run, computed once."""
-    return [Measured(run, length_tables.budgets(run)) for run in runs]
+    return [Measured(run, _budgets(run)) for run in runs]
+
+
+def _budgets(run: Run) -> pd.DataFrame:
+    return run.keep("budgets", lambda: length_tables.budgets(run))
 
 
 def scene(found: list[Measured]) -> str:

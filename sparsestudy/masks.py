@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparsestudy import dataset as ds
+from sparsestudy.backends import names
 from sparsestudy.calibration import Calibration
 from sparsestudy.collect import device_name
 from sparsestudy.errors import StudyError
@@ -101,11 +102,13 @@ def capture(shard: ShardOf[MaskParameters], model: Any, tokenizer: Any) -> xr.Da
     sample = task.sample(tokenizer, shard.length, 0, run.seed)
     coded = encode(tokenizer, sample)
     bases: list[Method] = [spec.build() for spec in run.methods]
+    backends = names(run.backend, model, bases)
     prompt = Prompt(coded.ids, coded.tail)
     scene = Scene(shard, model, prompt, task.max_new_tokens, observation(bases, [prompt]))
     plans = plan_cells(shard, scene.limit, Calibration(shard, model, tokenizer, bases).at)
     data = ds.blank(_coordinates(shard, config, coded), MASKS)
     _describe(data, scene, coded, short_hash(sample.prompt))
+    data["backend"].values[0] = np.reshape(backends, (-1, 1))
     progress = Progress(len(plans), f"{shard.model} at {shard.length}, masks")
     for (m, s), plan in plans.items():
         if s == 0:
@@ -149,7 +152,6 @@ def _describe(data: xr.Dataset, scene: Scene, coded: Encoded, prompt_id: str) ->
     }
     for name, value in known.items():
         data[name].values[0, 0] = value
-    data["backend"].values[:] = "torch"
     for e, (start, stop) in enumerate(coded.evidence):
         data["evidence_start"].values[0, 0, e] = start
         data["evidence_stop"].values[0, 0, e] = stop

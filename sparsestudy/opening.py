@@ -154,21 +154,30 @@ def _check_place(file: Path, dataset: xr.Dataset) -> None:
         )
 
 
-def open_study(experiment: str, published: bool = True) -> dict[str, xr.Dataset]:
-    """The merged datasets of an experiment by run name.
+def run_folders(experiment: str, published: bool = True) -> dict[str, Path]:
+    """The folders of an experiment that hold a dataset, by run name.
 
-    Folders without a dataset are left out, and so is the scratch run ``notebook``, which every
-    notebook that is started by hand without a name overwrites.
+    The scratch run ``notebook`` is left out, which every notebook that is started by hand without a name
+    overwrites.
 
     Raises:
-        StudyError: a file cannot be read or is foreign, or two files of one run disagree.
+        StudyError: a file belongs to no run.
     """
     folder = paths.results(published) / experiment
     stray = sorted(folder.glob("*.nc"))
     if stray:
         raise StudyError(f"{paths.shown(stray[0])} belongs to no run; move it out of results/.")
     runs = [run for run in sorted(folder.glob("*/")) if run.name != paths.SCRATCH and any(run.glob("*.nc"))]
-    return {run.name: open_run(run) for run in runs}
+    return {run.name: run for run in runs}
+
+
+def open_study(experiment: str, published: bool = True) -> dict[str, xr.Dataset]:
+    """The merged datasets of an experiment by run name.
+
+    Raises:
+        StudyError: a file cannot be read or is foreign, or two files of one run disagree.
+    """
+    return {name: open_run(folder) for name, folder in run_folders(experiment, published).items()}
 
 
 def open_local(experiment: str) -> dict[str, xr.Dataset]:

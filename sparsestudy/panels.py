@@ -39,10 +39,11 @@ def draw(rows: pd.DataFrame, columns: tuple[str, str, str], narrow: bool) -> Fig
         figure, grid = layout.subplots()
         for axes in grid.flat:
             axes.set_visible(False)
+        style.sparsity_axis(grid[0, 0], highest)  # which all panels share
         for (row, column), group, length in where:
             axes = grid[row, column]
             axes.set_visible(True)
-            _panel(axes, rows[rows["length"] == length], group, columns, look, bounds, highest)
+            _panel(axes, rows[rows["length"] == length], group, columns, look, bounds)
             _title(axes, rows, group, int(length), narrow or column == 0 or len(lengths) == 1)
             last = all(other <= row or place != column for (other, place), own, _ in where if own == group)
             axes.tick_params(labelbottom=last)
@@ -99,13 +100,9 @@ def _panel(
     columns: tuple[str, str, str],
     look: dict[str, style.Look],
     bounds: tuple[float, float],
-    highest: float,
 ) -> None:
     """One group at one length."""
-    import seaborn as sns
-
     value, low, high = columns
-    style.sparsity_axis(axes, highest)
     if value == "score":
         _dense_band(axes, rows)
         if rows["chance"].iloc[0] < 1:
@@ -119,19 +116,17 @@ def _panel(
     # Dense is the band; a task with less context has nothing else.
     here = rows[(rows["group"] == group) & (rows["method_role"] != "dense")]
     ran = here[here[value].notna()].sort_values("achieved")
-    names = list(ran["name"].unique())
-    drawn = len(axes.lines)
-    if names:
-        palette = {name: look[name].colour for name in names}
-        sns.lineplot(
-            ran, x="achieved", y=value, hue="name", palette=palette, estimator=None, legend=False, ax=axes
+    for name, some in ran.groupby("name", sort=False):
+        one = look[str(name)]
+        axes.plot(
+            some["achieved"],
+            some[value],
+            color=one.colour,
+            linestyle=one.line,
+            markeredgewidth=0.75,
+            **one.marker_style(),
         )
-    for line, name in zip(axes.lines[drawn:], names, strict=True):
-        line.set(linestyle=look[name].line, **look[name].marker_style())
-        some = ran[ran["name"] == name]
-        axes.vlines(
-            some["achieved"], some[low], some[high], color=look[name].colour, linewidth=0.9, alpha=0.7
-        )
+        axes.vlines(some["achieved"], some[low], some[high], color=one.colour, linewidth=0.9, alpha=0.7)
     missing = here[here["state"] == "unreachable"]
     for x, name in zip(missing["nominal"], missing["name"], strict=True):
         axes.plot(x, axes.get_ylim()[0], "x", markersize=5, color=look[name].colour, clip_on=False, zorder=5)

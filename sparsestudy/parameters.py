@@ -50,7 +50,9 @@ class RunParameters(BaseModel):
         "auto", description="auto (float32 on a CPU, bfloat16 on a GPU), float32 or bfloat16"
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto, cpu or cuda")
-    backend: Literal["auto", "torch"] = Field("auto", description="auto or torch")
+    backend: Literal["auto", "torch", "triton"] = Field(
+        "auto", description="auto (triton on a GPU, torch elsewhere), torch or triton"
+    )
     batch_tokens: int = Field(4096, ge=1, description="a whole number of tokens a batch, at least 1")
     allow_extrapolation: bool = Field(
         False, description="true or false: whether lengths above the model's context may run"

@@ -11,6 +11,7 @@ from sparsestudy import (
     claim_tables,
     claim_words,
     pareto_figures,
+    pareto_gain_figures,
     pareto_gain_words,
     pareto_models,
     pareto_tables,
@@ -46,15 +47,20 @@ class Measured:
 
 def measured(runs: list[Run]) -> list[Measured]:
     """Everything that is computed from the runs, once."""
-    found = []
-    for run in runs:
-        views = pareto_views.views(run)
-        tables = [
-            pd.concat([make(run, view) for view in views], ignore_index=True)
-            for make in (pareto_tables.points, pareto_models.curves, pareto_models.neighbours)
-        ]
-        found.append(Measured(run, *tables))
-    return found
+    return [Measured(run, *_kept(run)) for run in runs]
+
+
+def _kept(run: Run) -> list[pd.DataFrame]:
+    """Settings, frontiers and pairs of a run, all views below each other, computed once."""
+    views = pareto_views.views(run)
+    return run.keep("costs", lambda: _tables(run, views), *(one.claim.model_dump_json() for one in views))
+
+
+def _tables(run: Run, views: list[pareto_views.View]) -> list[pd.DataFrame]:
+    return [
+        pd.concat([make(run, view) for view in views], ignore_index=True)
+        for make in (pareto_tables.points, pareto_models.curves, pareto_models.neighbours)
+    ]
 
 
 def state(found: list[Measured]) -> None:
@@ -76,20 +82,27 @@ def settings(found: list[Measured]) -> None:
         if one.rows.empty:
             box("note", f"Run `{one.run.name}`", pareto_words.sizes(one.run.name, one.rows, one.lines))
             continue
-        batches = one.rows.groupby("measure")["batch"].max()
+        rows, lines = of_largest_batch(one.rows, one.lines)
         for phase in ("prefill", "decode"):
-            rows, lines = (_of_phase(table, phase, batches) for table in (one.rows, one.lines))
-            if len(rows):
+            own, frontiers = (_of_phase(table, phase) for table in (rows, lines))
+            if len(own):
                 name = assets.slug("pareto", one.run.name, phase)
-                html(assets.figure(pareto_figures.settings, name, rows, lines))
+                html(assets.figure(pareto_figures.settings, name, own, frontiers))
 
 
-def _of_phase(table: pd.DataFrame, phase: str, batches: pd.Series) -> pd.DataFrame:
-    """The rows of the costs of a phase, with the largest batch of each."""
-    if table.empty:
-        return table
-    shown = table["measure"].str.startswith(phase) & (table["batch"] == table["measure"].map(batches))
-    return table[shown].reset_index(drop=True)
+def of_largest_batch(rows: pd.DataFrame, lines: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Settings and frontiers with the largest batch of each cost, in which the cache is most of it."""
+    batches = rows.groupby("measure")["batch"].max()
+    shown, drawn = (
+        table[table["batch"] == table["measure"].map(batches)] if len(table) else table
+        for table in (rows, lines)
+    )
+    return shown, drawn
+
+
+def _of_phase(table: pd.DataFrame, phase: str) -> pd.DataFrame:
+    """The rows of the costs of a phase."""
+    return table[table["measure"].str.startswith(phase)].reset_index(drop=True) if len(table) else table
 
 
 def savings(found: list[Measured]) -> None:
@@ -111,7 +124,7 @@ def sizes(found: list[Measured]) -> None:
             continue
         keys = ["group", "measure", "batch", "length"]
         gains = one.lines.drop_duplicates(keys).reset_index(drop=True)
-        html(assets.figure(pareto_figures.gains, assets.slug("gains", one.run.name), gains))
+        html(assets.figure(pareto_gain_figures.gains, assets.slug("gains", one.run.name), gains))
         bullets(pareto_gain_words.bounded(one.pairs))
         show_table(*pareto_gain_words.pairs(one.pairs), data=one.pairs, name=f"pairs-{one.run.name}")
 

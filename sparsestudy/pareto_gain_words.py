@@ -7,7 +7,7 @@ import pandas as pd
 
 from sparsestudy import words
 from sparsestudy.pareto_words import cost
-from sparsestudy.words import counted, interval, number, span, tokens
+from sparsestudy.words import counted, interval, listed, number, span, tokens
 
 
 def gains_caption(rows: pd.DataFrame) -> str:
@@ -23,14 +23,48 @@ def gains_caption(rows: pd.DataFrame) -> str:
 def gains_alt(rows: pd.DataFrame) -> str:
     """What the figure of gains shows, at the greatest length."""
     here = rows[rows["length"] == rows["length"].max()]
-    told = [
-        f"{row['group']}, {cost(row)}: "
-        f"{number(row['estimate'])} ({number(row['low'])} to {number(row['high'])})"
-        for row in here.to_dict("records")
-    ]
     return (
         f"Interval plot, a row for each phase and cost and a mark for each length. At "
-        f"{tokens(here['length'].iloc[0])}: {'; '.join(told)}."
+        f"{tokens(here['length'].iloc[0])}: {_heights(here)}."
+    )
+
+
+def frontiers_caption(lines: pd.DataFrame) -> str:
+    """What to see in the figure of both frontiers."""
+    each = lines.drop_duplicates(["group", "measure", "batch", "length"])
+    return (
+        "Smaller dense or larger sparse? Accuracy against cost; large marks are dense models, small pale "
+        "ones their sparse settings. Where the solid line, the frontier of all configurations, lies above "
+        "the dashed one, that of the dense models, a larger sparse model is the better choice at that cost. "
+        "Both are chosen on one half of the prompts and scored on the other. Cost includes choosing; it is "
+        "a share of that of the largest dense model at each length, on a logarithmic axis. The full "
+        f"frontier is shown to lie above the other in {int((each['low'] > 0).sum())} of "
+        f"{counted(len(each), 'panel')} and below it in {int((each['high'] < 0).sum())}, on average over "
+        f"costs. Bands and bars: {words.level()}, n = {span(each['n'])} samples of each task."
+    )
+
+
+def frontiers_alt(lines: pd.DataFrame, models: list[str]) -> str:
+    """What the figure of both frontiers shows, at the greatest length.
+
+    Args:
+        lines: `sparsestudy.pareto_models.curves`.
+        models: the models, from the cheapest.
+    """
+    each = lines.drop_duplicates(["group", "measure", "batch", "length"])
+    told = _heights(each[each["length"] == each["length"].max()])
+    return (
+        f"Line chart of accuracy against cost with the frontiers of dense models and of all configurations "
+        f"of {listed(models)}; a panel for each length from {span(each['length'])} tokens. Mean height of "
+        f"the full frontier above the other at {tokens(each['length'].max())}: {told}."
+    )
+
+
+def _heights(rows: pd.DataFrame) -> str:
+    return "; ".join(
+        f"{row['group']}, {cost(row)}: "
+        f"{number(row['estimate'])} ({number(row['low'])} to {number(row['high'])})"
+        for row in rows.to_dict("records")
     )
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicLayer
 
+from sparsestudy.backends import backend as chosen_backend
 from sparsestudy.cache import StudyLayer
 from sparsestudy.errors import StudyError
 from sparsestudy.eviction import EvictedLayer
@@ -23,7 +24,6 @@ from sparsestudy.session import Session, after_prefill, evicted_decode, sparse_d
 from sparsestudy.trace import Step, Trace
 
 NAME = "sparsestudy"
-BACKENDS = ("auto", "torch")
 # Set on every attention module while a `with` block is open.
 SLOT = "_sparsestudy_session"
 
@@ -40,28 +40,28 @@ def sparse_attention(model: Any, method: Method, backend: str = "auto") -> Itera
     Args:
         model: a causal language model of transformers.
         method: what each query attends.
-        backend: "auto" or "torch".
+        backend: "auto", "torch" or "triton": see :func:`sparsestudy.backends.backend`. Triton's kernels know
+            no gradients.
 
     Yields:
         The trace: achieved densities per layer and row.
 
     Raises:
-        StudyError: unknown backend, batches of different sizes in one block, a model spread over several
-            devices, a prompt padded on the right, a chunked prefill under a method that chooses for a whole
-            prompt, a cache of a fixed size or one that nothing can be evicted from, or a model whose
-            attention has a softcap.
+        StudyError: a backend that is unknown or cannot run here, batches of different sizes in one block, a
+            model spread over several devices, a prompt padded on the right, a chunked prefill under a method
+            that chooses for a whole prompt, a cache of a fixed size or one that nothing can be evicted from,
+            or a model whose attention has a softcap.
     """
-    if backend not in BACKENDS:
-        raise StudyError(f"There is no backend '{backend}' here; choose one of {', '.join(BACKENDS)}.")
     devices = {str(device) for device in (getattr(model, "hf_device_map", None) or {}).values()}
     if len(devices) > 1:
         raise StudyError(
             f"{type(model).__name__} is spread over {', '.join(sorted(devices))}; sparse attention runs on a "
             "model that is whole on one device, so load it with device_map=None or onto one device."
         )
-    _register()
-    session = Session(method, Trace(backend="torch"))
     modules = attention_modules(model)
+    computing = chosen_backend(backend, model, method)
+    _register()
+    session = Session(method, Trace(backend=computing.name), computing)
     before = [getattr(module, SLOT, None) for module in modules]
     implementation = model.config._attn_implementation
     hooks = [model.base_model.register_forward_pre_hook(_begin(session), with_kwargs=True)]

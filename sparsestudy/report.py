@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from sparsestudy import __version__, assets, findings, paths, runfiles, tables, words
-from sparsestudy.dataset import open_local, open_study
 from sparsestudy.errors import StudyError
+from sparsestudy.opening import run_folders
 from sparsestudy.view import HASH_DIGITS, Run
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ EXPERIMENT = "accuracy"
 
 def published(experiment: str = EXPERIMENT) -> list[Run]:
     """The published runs, which results are read from."""
-    return [Run(name, data) for name, data in open_study(experiment).items()]
+    return [Run.read(folder) for folder in run_folders(experiment).values()]
 
 
 def sparse() -> list[Run]:
@@ -36,17 +36,21 @@ def sparse() -> list[Run]:
 def local(experiment: str = EXPERIMENT) -> list[Run]:
     """The smoke run and the user's own runs; a folder that cannot be read becomes a box on the page."""
     try:
-        runs = open_local(experiment)
+        return found_locally(experiment)
     except StudyError as error:
         box("warning", "The local runs cannot be shown", str(error))
         return []
-    names = sorted(runs.keys() - {runfiles.SCRATCH}, key=lambda name: (name != runfiles.SMOKE, name))
-    return [Run(name, runs[name]) for name in names]
 
 
-def first(runs: list[Run]) -> list[tuple[Run, str, str, pd.DataFrame]]:
-    """The first run with its first model and task, for one picture that stands for all; or nothing."""
-    return [(run, *next(run.subjects())) for run in runs[:1]]
+def found_locally(experiment: str = EXPERIMENT) -> list[Run]:
+    """The smoke run, then the user's own runs by name.
+
+    Raises:
+        StudyError: a file cannot be read or is foreign.
+    """
+    folders = run_folders(experiment, published=False)
+    names = sorted(folders, key=lambda name: (name != runfiles.SMOKE, name))
+    return [Run.read(folders[name]) for name in names]
 
 
 def markdown(text: str) -> None:
@@ -122,10 +126,24 @@ def show(make: Callable[..., Picture], run: Run, *arguments: Any, **options: Any
     html(assets.figure(make, name, run.summary, *arguments, **options))
 
 
-def show_table(frame: pd.DataFrame, caption: str, data: pd.DataFrame | None = None, name: str = "") -> None:
-    """Show a table; with ``data``, offer that as CSV and netCDF under ``name``."""
+def show_table(
+    frame: pd.DataFrame,
+    caption: str,
+    data: pd.DataFrame | None = None,
+    name: str = "",
+    prose: bool = False,
+) -> None:
+    """Show a table; with ``data``, offer that as CSV and netCDF under ``name``.
+
+    Args:
+        frame: what to show.
+        caption: what it holds.
+        data: what to offer.
+        name: of the files.
+        prose: whether its values are sentences, which break into lines and are shown in full height.
+    """
     links = assets.data_links(data, assets.slug("table", name), caption) if data is not None else None
-    html(assets.table(frame, caption, links, tall=len(frame) > 14))
+    html(assets.table(frame, caption, links, tall=len(frame) > 14 and not prose, prose=prose))
 
 
 def state(runs: list[Run]) -> None:
@@ -157,7 +175,9 @@ def freshness(run: Run) -> tuple[str, str]:
         file = paths.params_folder(name, is_published) / f"{run.name}.yaml"
         made = json.loads(run.data.attrs["parameters"])
         asked = runfiles.read(file) if file.exists() else experiment(name).parameters.parse(made)
-        plans = [plan.inspect(shard) for shard in asked.shards()]
+        decisive = [json.dumps(asked.plain()), *(asked.identity(model) for model in asked.models)]
+        # Every page asks, and each dataset is read and hashed for the answer.
+        plans = run.keep("states", lambda: [plan.inspect(shard) for shard in asked.shards()], *decisive)
     except StudyError as error:
         return f"Run `{run.name}`", f"Whether it is up to date cannot be told: {error}"
     behind = [item for item in plans if item.state != "fresh"]

@@ -45,7 +45,7 @@ def execute(shards: Sequence[Shard], mode: Mode = "scheduler", force: bool = Fal
     if mode == "in-process":
         _execute_here(shards, force)
         return
-    with _working_folder() as work:
+    with working_folder() as work:
         todo = Todo(work, tuple(shards), force, jobs)
         todo.write(
             {
@@ -66,17 +66,19 @@ def execute(shards: Sequence[Shard], mode: Mode = "scheduler", force: bool = Fal
         watcher.conclude()
 
 
-def require_run_extra() -> None:
+def require_run_extra(in_process: bool = False) -> None:
     """Check that this environment can run the study and not only show it.
+
+    Args:
+        in_process: whether notebooks run without a kernel and a scheduler.
 
     Raises:
         StudyError: the packages of the extra ``run`` are not installed.
     """
     from importlib.util import find_spec
 
-    missing = [
-        name for name in ("torch", "transformers", "papermill", "snakemake") if find_spec(name) is None
-    ]
+    needed = ["torch", "transformers", *(() if in_process else ("papermill", "snakemake"))]
+    missing = [name for name in needed if find_spec(name) is None]
     if missing:
         raise StudyError(
             f"Running the study needs {', '.join(missing)}, not installed here; `make book` installs it, or "
@@ -91,17 +93,18 @@ def _execute_here(shards: Sequence[Shard], force: bool) -> None:
     for number, shard in enumerate(shards, start=1):
         if force or inspect(shard).state != "fresh":
             start = time.monotonic()
-            display.say(f"running {_title(shard)} ({number} of {len(shards)})")
+            display.say(f"running {title(shard)} ({number} of {len(shards)})")
             run_here(shard)
             display.say(f"finished {paths.shown(shard.path)} in {duration(time.monotonic() - start)}")
 
 
-def _title(shard: Shard) -> str:
+def title(shard: Shard) -> str:
+    """A shard as messages name it."""
     return f"{shard.run.experiment}/{shard.run.run}: {shard.model} at {shard.length} tokens"
 
 
 @contextmanager
-def _working_folder() -> Iterator[Path]:
+def working_folder() -> Iterator[Path]:
     """A fresh folder for one invocation, held by a lock while it lives; those of dead ones are removed."""
     base = paths.scratch("work")
     base.mkdir(parents=True, exist_ok=True)
@@ -156,13 +159,7 @@ class _Watcher:
 
     def follow(self, command: list[str]) -> None:
         """Start a process and show its jobs' progress until it ends."""
-        environment = os.environ | {
-            "SPARSESTUDY_ROOT": str(paths.ROOT),
-            "PYTHONPATH": os.pathsep.join(
-                [str(Path(__file__).resolve().parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-            ),
-            "XDG_CACHE_HOME": str(self.todo.work / "cache"),
-        }
+        environment = child_environment() | {"XDG_CACHE_HOME": str(self.todo.work / "cache")}
         output = self.todo.work / "output.txt"
         with output.open("a") as file:
             process = subprocess.Popen(command, stdout=file, stderr=file, env=environment)
@@ -171,7 +168,7 @@ class _Watcher:
                 time.sleep(_POLL_SECONDS)
                 self._look()
         finally:
-            _end(process)
+            end(process)
             self._look()
             self.display.close()
         unfinished = len(self.started) < len(self.todo.shards) and not self.errors
@@ -184,9 +181,7 @@ class _Watcher:
     def conclude(self) -> None:
         """Raise when a shard failed."""
         if self.errors:
-            told = [
-                _failure(self.todo.shards[number], *self.errors[number]) for number in sorted(self.errors)
-            ]
+            told = [failure(self.todo.shards[number], *self.errors[number]) for number in sorted(self.errors)]
             raise StudyError("\n".join(told))
 
     def _look(self) -> None:
@@ -194,7 +189,7 @@ class _Watcher:
         for number, shard in enumerate(self.todo.shards):
             if number not in self.started and self.todo.state(number, "started").exists():
                 self.started[number] = time.monotonic()
-                self.display.say(f"running {_title(shard)} ({len(self.started)} of {total})")
+                self.display.say(f"running {title(shard)} ({len(self.started)} of {total})")
             if number in self.started and number not in self.finished:
                 self._look_at(number, shard)
 
@@ -207,7 +202,7 @@ class _Watcher:
             if told["error"] is None:
                 self.display.say(f"finished {paths.shown(shard.path)} in {took}")
                 return
-            self.display.say(f"failed {_title(shard)} after {took}")
+            self.display.say(f"failed {title(shard)} after {took}")
             self.errors[number] = (told["error"], told["known"])
             return
         progress = self.todo.state(number, "progress")
@@ -216,16 +211,25 @@ class _Watcher:
             self.display.update(line(state["label"], state["done"], state["total"], state["left"]))
 
 
-def _failure(shard: Shard, error: str, known: bool) -> str:
+def failure(shard: Shard, error: str, known: bool) -> str:
     """One sentence, and for an error that is no StudyError the end of the log."""
-    text = f"{_title(shard)} failed: {error}"
+    text = f"{title(shard)} failed: {error}"
     if known and not error.startswith("a cell of the notebook failed"):
         return text
     last = shard.log.read_text(errors="replace").strip().splitlines()[-_LOG_LINES:]
     return "\n".join([f"{text} (log: {paths.shown(shard.log)})", *last])
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def child_environment() -> dict[str, str]:
+    """The environment of a process that imports this package and works in this checkout."""
+    package = str(Path(__file__).resolve().parent.parent)
+    return os.environ | {
+        "SPARSESTUDY_ROOT": str(paths.ROOT),
+        "PYTHONPATH": os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])]),
+    }
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
     """Ask a process to end, and insist; its jobs notice by themselves."""
     if process.poll() is not None:
         return

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sparsestudy.attention import selected_attention, selected_decode
+from sparsestudy.backends import TORCH, Backend
 from sparsestudy.cache import Observed, PageBounds, StudyLayer, updated_page_bounds
 from sparsestudy.errors import StudyError
-from sparsestudy.eviction import EvictedLayer, evicted_attention
+from sparsestudy.eviction import EvictedLayer
 from sparsestudy.methods.base import Chosen, Context, Method
 from sparsestudy.trace import Step, Trace
 
@@ -29,6 +29,7 @@ class Session:
     Args:
         method: what each query attends.
         trace: what is recorded.
+        backend: what computes the attention that the method selects.
         step: phase of the running pass.
         padded: whether the prompts are padded.
         lengths: real tokens of each row, int ``(batch,)``.
@@ -42,6 +43,7 @@ class Session:
 
     method: Method
     trace: Trace
+    backend: Backend = TORCH
     step: Step = "prefill"
     padded: bool = False
     lengths: Tensor = field(default_factory=lambda: torch.zeros(0))
@@ -133,7 +135,7 @@ def sparse_prefill(
         session.trace.record("prefill", layer, session.available)
         return None
     session.trace.record("prefill", layer, session.available, selection.attended(), selection.computed())
-    out = selected_attention(q, k, v, selection, scaling)
+    out = session.backend.selected_attention(q, k, v, selection, scaling)
     return _rolled(out, None if shift is None else -shift)
 
 
@@ -193,7 +195,7 @@ def sparse_decode(
     metadata = session.method.metadata_read(session.lengths)[:, None]
     read = _union(selection, k.shape[1], k.shape[2]) + metadata
     session.trace.record("decode", layer, session.available, selection.attended(), read=read)
-    return selected_decode(q, k, v, selection, session.offsets, scaling)
+    return session.backend.selected_decode(q, k, v, selection, session.offsets, scaling)
 
 
 def evicted_decode(session: Session, layer: int, q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Tensor:
@@ -210,7 +212,7 @@ def evicted_decode(session: Session, layer: int, q: Tensor, k: Tensor, v: Tensor
         )
     held = stored.counts + k.shape[2]
     session.trace.record("decode", layer, session.available, held, read=held)
-    return evicted_attention(q, k, v, stored, scaling)
+    return session.backend.evicted_attention(q, k, v, stored, scaling)
 
 
 def _note(session: Session, context: Context) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from sparsestudy import paths
-from sparsestudy.errors import StudyError
+from sparsestudy.errors import Busy
 
 if TYPE_CHECKING:
     from sparsestudy.parameters import RunParameters
@@ -67,7 +67,7 @@ class ShardOf(Generic[P]):
         """Hold this shard, so that two runs never write it at once.
 
         Raises:
-            StudyError: another process holds it.
+            Busy: another process holds it.
         """
         from filelock import FileLock, Timeout
 
@@ -77,7 +77,7 @@ class ShardOf(Generic[P]):
         try:
             held.acquire(timeout=0)
         except Timeout:
-            raise StudyError(
+            raise Busy(
                 f"Another run is making {paths.shown(self.path)} right now; wait until it has finished."
             ) from None
         try:

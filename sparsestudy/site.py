@@ -111,17 +111,25 @@ def _prepare() -> None:
 
 
 def environment() -> dict[str, str]:
-    """The builder's environment: this interpreter's packages and this checkout, and nothing of the user's."""
+    """The builder's environment: this interpreter's packages and this checkout, and nothing of the user's.
+
+    Each page has a process of its own. Where the user wants no bytecode beside the sources it lies with the
+    build, since reading all packages anew takes each of them some seconds.
+    """
+    build = assets.generated().parent / "_build"
     package_parent = str(Path(__file__).resolve().parent.parent)
     inherited = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    variables = dict(os.environ)
+    if variables.pop("PYTHONDONTWRITEBYTECODE", ""):
+        variables.setdefault("PYTHONPYCACHEPREFIX", str(build / ".bytecode"))
     return {
-        **os.environ,
+        **variables,
         "SPARSESTUDY_ROOT": str(paths.ROOT),
         "PYTHONPATH": os.pathsep.join(dict.fromkeys([package_parent, *inherited])),
         # a kernel that the user installed under the same name must not run the cells
         "JUPYTER_PREFER_ENV_PATH": "1",
         "JUPYTER_PATH": "",
-        "IPYTHONDIR": str(assets.generated().parent / "_build" / ".ipython"),
+        "IPYTHONDIR": str(build / ".ipython"),
         "MPLBACKEND": "agg",
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
@@ -196,23 +204,3 @@ def _replace(built: Path, target: Path) -> None:
 def size(folder: Path) -> int:
     """Bytes of all files in a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-def headline() -> Path:
-    """Draw the picture of README.md from the first published run with sparse attention, and return its file.
-
-    It is a tracked file: this is called when the published data change, never by a build.
-
-    Raises:
-        StudyError: there is no published run.
-    """
-    from sparsestudy import figures, report, style
-
-    found = report.first(report.sparse())
-    if not found:
-        raise StudyError("There is no published run to draw; `make plan` says what is missing.")
-    run, model, task, rows = found[0]
-    drawn = figures.accuracy(run.summary, model, task, lengths=[int(rows["length"].max())])
-    file = paths.ROOT / "book" / "_static" / "headline.svg"
-    paths.write_bytes(file, style.svg(drawn.figure, ground="white", about=f"data {run.hash}"))
-    return file

@@ -50,6 +50,8 @@ OUTSIDE = frozenset(
         ".staleness",
         ".progress",
         ".models",
+        ".weights",
+        ".weights.manifest",
     )
 )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pandas as pd
+
 from sparsestudy import (
     assets,
     claim_tables,
@@ -23,7 +25,11 @@ PHASES = ("decode-over-prefill", "decode-over-prefill-at-equal-cost")
 
 def measured(runs: list[Run]) -> list[Measured]:
     """What is tolerated in every run, computed once."""
-    return [Measured(run, tolerance_tables.tolerances(run)) for run in runs]
+    return [Measured(run, _tolerances(run)) for run in runs]
+
+
+def _tolerances(run: Run) -> pd.DataFrame:
+    return run.keep("tolerated", lambda: tolerance_tables.tolerances(run))
 
 
 def scene(found: list[Measured]) -> str:

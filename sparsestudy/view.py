@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from sparsestudy import tables
 from sparsestudy.cells import summarise
-from sparsestudy.dataset import content_hash
+from sparsestudy.dataset import content_hash, open_run
+from sparsestudy.derived import kept
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
 HASH_DIGITS = 12
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -25,15 +29,44 @@ class Run:
     Args:
         name: of the run.
         data: its samples.
+        files: a hash of the files that it was read from; without one nothing that is derived from it is kept.
     """
 
     name: str
     data: xr.Dataset
+    files: str = ""
+
+    @classmethod
+    def read(cls, folder: Path) -> Run:
+        """The run whose datasets lie in a folder.
+
+        Raises:
+            StudyError: a file cannot be read or is foreign, or two disagree.
+        """
+        found = hashlib.blake2b(digest_size=16)
+        for file in sorted(folder.glob("*.nc")):
+            found.update(f"{'/'.join(file.parts[-3:])}\n".encode() + file.read_bytes())
+        files = found.hexdigest()
+        place = "-".join(folder.parts[-3:])  # results or local, experiment, run
+        return cls(folder.name, kept(f"samples-{place}", lambda: open_run(folder), files), files)
+
+    def keep(self, what: str, make: Callable[[], T], *decisive: str) -> T:
+        """What ``make`` returns, computed once for these files (see `sparsestudy.derived`).
+
+        Args:
+            what: names the value among those of this run, without dots.
+            make: computes it.
+            decisive: whatever it depends on beside the run and the code.
+        """
+        if not self.files:
+            return make()
+        kind = "results" if self.data.attrs["published"] else "local"
+        return kept(f"{what}-{kind}-{self.data.attrs['experiment']}-{self.name}", make, self.files, *decisive)
 
     @cached_property
     def summary(self) -> xr.Dataset:
         """Its cells."""
-        return summarise(self.data)
+        return self.keep("cells", lambda: summarise(self.data))
 
     @cached_property
     def table(self) -> pd.DataFrame:

@@ -100,6 +100,11 @@ class Watched(Method):
         return self.method.evicts
 
     @property
+    def row_by_row(self) -> bool:
+        """See :attr:`Method.row_by_row`."""
+        return self.method.row_by_row
+
+    @property
     def observed(self) -> int:
         """See :attr:`Method.observed`."""
         return self.method.observed

@@ -137,12 +137,18 @@ def generated(model: Any, rows: Sequence[list[int]], limit: int = 6, **more: Any
 
 
 def reply(
-    model: Any, rows: Sequence[list[int]], method: Method, tail: str, limit: int = 6, cut: int | list[int] = 9
+    model: Any,
+    rows: Sequence[list[int]],
+    method: Method,
+    tail: str,
+    limit: int = 6,
+    cut: int | list[int] = 9,
+    backend: str = "auto",
 ) -> Replies:
     """What the study's driver generates, the last `cut` tokens of each prompt being its tail."""
     cuts = [cut] * len(rows) if isinstance(cut, int) else cut
     prompts = [Prompt(row, len(row) - c) for row, c in zip(rows, cuts, strict=True)]
     dense = METHODS["dense"]()
     first, rest = (method, dense) if method.phase == "prefill" else (dense, method)
-    started = prefill(model, prompts, first, tail, observe=observation([rest], prompts))
-    return decode(model, started, rest, limit, NO_END, lambda ids: False)
+    started = prefill(model, prompts, first, tail, backend, observation([rest], prompts))
+    return decode(model, started, rest, limit, NO_END, lambda ids: False, backend)

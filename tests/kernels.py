@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 import torch
 from tolerances import RELATIVE, relative_error
@@ -11,6 +13,8 @@ from torch import Tensor
 
 # The interpreter holds bfloat16 wrongly, so that it is tested on a GPU alone.
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+# Whether kernels run on the CPU at all.
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1" and find_spec("triton") is not None
 DTYPES = [torch.float32, torch.float16, *([torch.bfloat16] if DEVICE == "cuda" else [])]
 
 

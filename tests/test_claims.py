@@ -19,6 +19,7 @@ from sparsestudy.claims.evidence import Evidence
 from sparsestudy.claims.ledger import ESTIMANDS
 from sparsestudy.claims.specs import FILE, Cells, Claim, Conditions, load, parse
 from sparsestudy.errors import StudyError
+from sparsestudy.pareto_views import REPLY
 from sparsestudy.schema import UNREACHABLE
 from sparsestudy.view import Run
 
@@ -445,6 +446,23 @@ def test_equal_cost_across_phases_reads_decode_at_the_cost_of_prefill() -> None:
     assert found.verdict == "supported"
     assert found.outcome
     assert found.outcome.effect.estimate == pytest.approx(0.4, abs=0.05)
+
+
+def test_decode_is_priced_for_replies_of_one_length() -> None:
+    data = synthetic_run({**ONE, "models": SIZES[:1]})
+    # A method that breaks off: its replies cost next to nothing, and as long ones as much as dense replies.
+    priced = [
+        claim.cells for claim in CLAIMS.values() if claim.cells.cost in ("decode_bytes", "request_flops")
+    ]
+    assert len(priced) >= 2
+    for name in {str(cells.cost) for cells in priced}:
+        data[name].loc[{"generated": 0}] /= 100
+    for cells in priced:
+        assert cells.generated == REPLY, "the page and the claim price the same replies"
+        long = data[str(cells.cost)].sel(generated=REPLY).isel(task=0)
+        long = long.sel(batch=cells.batch) if "batch" in long.dims else long
+        found = Evidence.of(data, Cells(), "a-claim").cost(cells)
+        assert np.array_equal(found, long.values.astype(float), equal_nan=True)
 
 
 def test_costs_are_those_of_whole_contexts_at_a_batch_of_one_and_the_replies_that_were_scored() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from kernels import INTERPRETED
 from tiny import NAME, write_checkout, write_model
 
 from sparsestudy import cost, dataset, models, paths
@@ -226,6 +227,21 @@ def test_every_method_and_its_controls_in_one_run(checkout: Path) -> None:
         label for label in ran if np.isfinite(data["calibrated_density"].sel({"method": label}))[0, 1, 0]
     }
     assert calibrated == {label for label in ran if "slash" in label or "flexprefill" in label}
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="kernels cannot run on this CPU")
+def test_what_computed_is_stored_and_changes_no_reply(checkout: Path) -> None:
+    asked = {"methods": ["dense", "quest", "ada_snapkv"], "sparsities": [0, 500], "tasks": ["needle"]}
+    theirs, ours = (run(**asked, samples=2, backend=name) for name in ("torch", "triton"))
+    assert theirs["backend"].squeeze().values.tolist() == ["torch", "torch", "torch"]
+    assert ours["backend"].squeeze().values.tolist() == ["torch", "triton", "triton"]
+    assert (ours["reply"] == theirs["reply"]).all()
+    np.testing.assert_array_equal(ours["attended_density"], theirs["attended_density"])
+    with pytest.raises(StudyError, match="oracle chooses row by row; use 'torch' or 'auto'"):
+        run(methods=["dense", "vertical_slash", "oracle"], backend="triton")
+    assert not (checkout / "results" / "local" / "calibration").exists(), (
+        "refused before anything is computed"
+    )
 
 
 def test_frozen_budgets_are_read_again(checkout: Path) -> None:

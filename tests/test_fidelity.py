@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from kernels import INTERPRETED
 from shapes import context, measure, tensors
 from tiny import NAME, write_checkout, write_model
 from tolerances import LOGITS, relative_error
@@ -253,6 +254,15 @@ def test_a_rerun_is_equal_survives_the_disk_and_depends_on_no_batch(data: Any, t
     alone = run(methods=few, batch_tokens=1)
     for name in ("loss", "kl", "recall", "attended_density", "head_recall"):
         np.testing.assert_allclose(alone[name], once[name], rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="kernels cannot run on this CPU")
+def test_what_computed_is_stored_and_changes_nothing() -> None:
+    asked: dict[str, Any] = {"methods": ["quest", "snapkv"], "sparsities": [500], "texts": 2, "steps": 4}
+    theirs, ours = (run(**asked, backend=name) for name in ("torch", "triton"))
+    assert theirs["backend"].values.ravel().tolist() == ["torch", "torch"]
+    assert ours["backend"].values.ravel().tolist() == ["triton", "triton"]
+    np.testing.assert_allclose(ours["loss"], theirs["loss"], rtol=1e-4)
 
 
 def test_the_first_texts_of_more_are_the_same() -> None:

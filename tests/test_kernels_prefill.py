@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import chosen
 import pytest
@@ -19,7 +16,6 @@ import torch
 from shapes import tensors
 from tolerances import RELATIVE, relative_error
 
-from sparsestudy.kernels import TWINS
 from sparsestudy.methods.window import Window
 from sparsestudy.reference import reference_attention
 from sparsestudy.selection import Selection
@@ -33,18 +29,6 @@ HERE = Path(__file__).parent
 # Where there is no GPU, kernels are interpreted.
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SCALING = 0.2
-
-
-def named(path: str) -> Any:
-    module, name = path.split(":")
-    return getattr(import_module(module), name)
-
-
-@pytest.mark.parametrize("kernel", TWINS)
-def test_a_kernel_has_the_signature_of_its_twins(kernel: str) -> None:
-    for twin in TWINS[kernel]:
-        mine, other = (inspect.signature(named(path)).parameters for path in (kernel, twin))
-        assert list(mine) == list(other)
 
 
 def test_the_folder_loads_neither_torch_nor_triton() -> None:

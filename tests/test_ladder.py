@@ -24,14 +24,17 @@ from sparsestudy.ladder import table
 from sparsestudy.ladder.__main__ import main
 from sparsestudy.ladder.checkpoint import save
 from sparsestudy.ladder.curve import exact
-from sparsestudy.ladder.data import FEW, MANY, Batch, Batches, Schedule, encoded
+from sparsestudy.ladder.data import Batch, Batches, encoded
+from sparsestudy.ladder.drill import ASKED, PAIRS, VARIABLES, drilled
 from sparsestudy.ladder.forward import Forward
+from sparsestudy.ladder.initial import initial
 from sparsestudy.ladder.mixture import MIXTURE, NAMES, Variant, reply, variants
 from sparsestudy.ladder.run import SCHEDULE, Request, card, recipe_of, run
 from sparsestudy.ladder.rungs import CONTEXT, NANO, RUNGS
+from sparsestudy.ladder.schedule import FEW, MANY, Schedule, Stage
 from sparsestudy.ladder.score import scores
 from sparsestudy.ladder.tokenizer import Twin, build, identity
-from sparsestudy.ladder.train import Recipe, Trained, factor, initial, train
+from sparsestudy.ladder.train import Recipe, Trained, factor, train
 from sparsestudy.ladder.vocabulary import EOS, LARGEST, PAD, UNKNOWN, words
 from sparsestudy.tasks.prompt import encode
 from sparsestudy.weights import manifest
@@ -53,7 +56,7 @@ def twin() -> Twin:
 
 def small(tasks: tuple[str, ...] = NAMES, seed: int = 0, length: int = 256) -> Batches:
     """Batches of 2,048 tokens."""
-    return Batches(Schedule(((length, 0.1), (2 * length, 0.1))), seed, tasks, MANY // 2048)
+    return Batches(Schedule((Stage(length, 0.1), Stage(2 * length, 0.1))), seed, tasks, MANY // 2048)
 
 
 def test_five_rungs_in_steps_of_two_that_fit_a_clone() -> None:
@@ -115,6 +118,24 @@ def test_text_and_ids_are_two_forms_of_one_prompt(
     for (start, stop), (a, b) in zip(coded.evidence, sample.evidence, strict=len(sample.evidence) <= 128):
         if len(sample.evidence) <= 128:
             assert tokenizer().decode(coded.ids[start:stop]).split() == sample.prompt[a:b].split()
+
+
+@pytest.mark.parametrize("name", [*ASKED, PAIRS, VARIABLES])
+@pytest.mark.parametrize("length", [128, 512])
+def test_a_drill_asks_about_many_facts_and_every_answer_stands_in_its_text(name: str, length: int) -> None:
+    """What is asked twice has one answer, and it is the one that the text gives first."""
+    for index in range(8):
+        row = drilled(twin(), name, length, index, 0)
+        assert row == drilled(twin(), name, length, index, 0)
+        assert len(row.ids) <= length
+        assert len(row.replies) >= length // 128
+        told: dict[tuple[int, ...], list[int]] = {}
+        stop = row.replies[0][0] - 2
+        for start, end in row.replies:
+            asked, value = tuple(row.ids[stop:start]), row.ids[start:end]
+            assert told.setdefault(asked, value) == value
+            assert set(value) <= {*row.ids[: row.replies[0][0]], identity("."), identity(",")}
+            stop = end
 
 
 @settings(deadline=None, max_examples=40)
@@ -198,12 +219,12 @@ def test_learned_positions_are_the_replies_and_a_share_of_the_text() -> None:
 
 
 def test_the_schedule_grows_and_says_what_it_is() -> None:
-    assert Schedule.parse(str(SCHEDULE)) == SCHEDULE
-    assert SCHEDULE.stages[-1][0] == CONTEXT
+    assert Schedule.parse(str(SCHEDULE), SCHEDULE.short) == SCHEDULE
+    assert SCHEDULE.stages[-1].length == CONTEXT
     batches = Batches(replace(SCHEDULE, short=512), 0)
     tokens = [batches.tokens(end - 1) for end in batches.schedule.ends]
-    assert tokens == [FEW if length <= 512 else MANY for length, _ in SCHEDULE.stages]
-    millions = sum(millions for _, millions in SCHEDULE.stages)
+    assert tokens == [FEW if length <= 512 else MANY for length, *_ in SCHEDULE.stages]
+    millions = sum(millions for _, millions, _ in SCHEDULE.stages)
     assert abs(batches.total / 1e6 - millions) < 1
     for wrong in ("128", "256:1,128:1", "100:1", "a:b", ""):
         with pytest.raises(StudyError):
@@ -237,15 +258,29 @@ def test_an_answer_is_right_when_every_token_is_and_a_set_in_any_order() -> None
     assert exact(batch, np.array([7, 6, 2, 9, 8, 2])).tolist() == [False, False]
 
 
+def test_the_first_layer_looks_at_the_tokens_just_before() -> None:
+    """Head by head one token further back, whatever the tokens are; without the pull it does not."""
+    ids = torch.randint(4, 1400, (4, 64))
+    for local in (NANO.local, 0.0):
+        model = initial(replace(NANO, local=local), 0)
+        model.set_attn_implementation("eager")
+        with torch.no_grad():
+            weights = model.model(ids, output_attentions=True).attentions[0]
+        for head in range(NANO.heads):
+            back = [weights[:, head].diagonal(-i, 1, 2)[:, 16:].mean() for i in range(8)]
+            most = int(np.argmax(back))
+            assert (most == head + 1 and back[most] > 0.3) == (local > 0)
+
+
 def test_the_learning_rate_rises_stays_and_falls_to_zero() -> None:
     assert [factor(step, 0.0, 200) for step in (1, 100, 200, 900)] == [0.005, 0.5, 1.0, 1.0]
     assert [round(factor(900, share, 200), 6) for share in (0.7, 0.85, 1.0)] == [1.0, 0.5, 0.0]
 
 
 def test_a_few_steps_lower_the_loss_and_two_runs_are_alike(tmp_path: Path) -> None:
-    batches = Batches(Schedule(((128, 0.1),)), 0, ("needle",), MANY // 1024)
+    batches = Batches(Schedule((Stage(128, 0.1),)), 0, ("needle",), MANY // 1024)
     recipe = Recipe(
-        replace(NANO, hidden=32, inner=32, heads=2), batches, 0, rate=1e-2, warmup=5, every=16_384
+        replace(NANO, hidden=32, inner=32, heads=2, rate=1e-2), batches, 0, warmup=5, every=16_384
     )
     one = train(recipe, "cpu", tmp_path / "curve.jsonl", shown=False)
     losses = [line["text_loss"] for line in one.curve]
@@ -271,6 +306,7 @@ def test_the_smallest_rung_learns_to_find_a_needle(tmp_path: Path) -> None:
     score = {entry["task"]: entry for entry in found["scores"]}
     assert score["needle"]["score"] > 0.5  # a guess of four digits is right once in 9,000
     assert score["needle"]["parsed"] == 1
+    assert score["needle needles=4"]["score"] > 0.5  # copying any value is right once in four times
 
 
 @pytest.fixture
@@ -324,6 +360,10 @@ def test_shipped_weights_that_are_not_the_card_s_are_refused(shipped: Path) -> N
         (["--rung", "ladder-9m"], "no rung 'ladder-9m'; choose one of ladder-0.4m"),
         (["--rung", "nano", "--tasks", "qa"], "not trained on 'qa'"),
         (["--rung", "nano", "--schedule", "128"], "A schedule reads"),
+        (["--rung", "nano", "--schedule", "128:1:2"], "from 0 to 1"),
+        (["--rung", "nano", "--set", "rate"], "What is set reads"),
+        (["--rung", "nano", "--scored", "500"], "Lengths that can be scored are 512, 1024"),
+        (["--rung", "nano", "--set", "layers=3"], "not layers"),
     ],
 )
 def test_a_wrong_request_is_one_sentence(

@@ -13,7 +13,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 TARGETS = {
-    *("book", "report", "smoke", "run", "results", "plan", "serve", "dist", "doctor", "lock", "help"),
+    *("book", "report", "smoke", "run", "results", "check-results", "readme", "plan", "serve", "dist"),
+    *("doctor", "lock", "help"),
     *("test", "test-all", "test-browser", "test-oldest", "check", "format", "clean", "distclean"),
 }
 
@@ -115,8 +116,9 @@ def test_documents_name_only_targets_and_commands_that_exist(document: str) -> N
     spans = re.findall(r"```\w+\n(.*?)```|`([^`]+)`", text, re.DOTALL)
     code = "\n".join(block or inline for block, inline in spans)
     assert set(re.findall(r"\bmake ([a-z-]+)", code)) <= TARGETS
-    commands = {path.stem for path in (ROOT / "sparsestudy" / "commands").glob("[a-z]*.py")}
-    assert set(re.findall(r"-m sparsestudy ([a-z]+)", code)) <= commands
+    files = (ROOT / "sparsestudy" / "commands").glob("[a-z]*.py")
+    commands = {path.stem.replace("_", "-") for path in files}
+    assert set(re.findall(r"-m sparsestudy ([a-z-]+)", code)) <= commands
     for name in re.findall(r"`((?:sparsestudy|tools|tests|notebooks)/[\w./-]+)`", text):
         if "mine" not in name:
             assert (ROOT / name).exists(), name

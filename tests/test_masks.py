@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from kernels import INTERPRETED
 from tiny import NAME, write_checkout, write_model
 
 from sparsestudy import dataset, models, paths
@@ -124,6 +125,13 @@ def test_the_prompt_is_described(data: Any) -> None:
     assert [(int(start), int(stop)) for start, stop in spans] == list(coded.evidence)
     fields = json.loads(str(at["hyperparameters"].sel({"method": "block_sparse", "sparsity": 500}).item()))
     assert fields["top_blocks"] >= 3
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="kernels cannot run on this CPU")
+def test_what_computed_is_stored() -> None:
+    found = run(methods=["dense", "quest", "snapkv"], sparsities=[0, 500], backend="triton")
+    assert found["backend"].squeeze().values.tolist() == ["torch", "triton", "triton"]
+    assert set(run(methods=["dense", "quest"], sparsities=[0])["backend"].values.ravel()) == {"torch"}
 
 
 def test_a_rerun_is_equal_and_survives_the_disk(data: Any, tmp_path: Path) -> None:

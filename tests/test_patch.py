@@ -176,8 +176,8 @@ def test_bytes_read_count_metadata_and_the_union_of_a_group(model: LlamaForCausa
 def test_misuse_is_one_sentence(model: LlamaForCausalLM) -> None:
     sparse = METHODS["block_sparse"](top_blocks=3)
     with (
-        pytest.raises(StudyError, match="no backend 'triton'"),
-        sparse_attention(model, sparse, backend="triton"),
+        pytest.raises(StudyError, match="no backend 'cuda'; choose one of auto, torch, triton"),
+        sparse_attention(model, sparse, backend="cuda"),
     ):
         pass
     right = {

@@ -24,8 +24,10 @@ FIDELITY = ("fidelity_blocks", "fidelity_words", "fidelity_figures", "fidelity_t
 MASKS = ("mask_blocks", "mask_words", "mask_figures", "mask_tables")
 SPEED = ("speed/blocks", "speed/words", "speed/figures", "speed/tables", "speed/bars")
 PARETO = tuple(
-    f"pareto_{name}" for name in ("blocks", "figures", "gain_words", "models", "tables", "views", "words")
+    f"pareto_{name}"
+    for name in ("blocks", "figures", "gain_figures", "gain_words", "models", "tables", "views", "words")
 )
+SUMMARY = (*(f"summary_{name}" for name in ("blocks", "tables", "words")), "readme", "comparison_words")
 LENGTH = tuple(f"length_{name}" for name in ("blocks", "figures", "tables", "words"))
 TOLERANCE = tuple(f"tolerance_{name}" for name in ("blocks", "figures", "tables", "words"))
 TASK_PAGE = ("task_blocks", "task_tables")
@@ -37,6 +39,7 @@ WRITERS = (
         *MASKS,
         *TASK_PAGE,
         *PARETO,
+        *SUMMARY,
         *LENGTH,
         *FIDELITY,
         *SPEED,

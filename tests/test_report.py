@@ -94,7 +94,7 @@ class Shown:
         for item in objects:
             # glue sends a mapping from type to content, whose types carry a prefix
             text = (
-                next((str(v) for k, v in item.items() if k.endswith(("text/markdown", "text/plain"))))
+                next(str(item[k]) for k in sorted(item) if k.endswith(("text/markdown", "text/plain")))
                 if isinstance(item, dict)
                 else str(item.data)
             )
@@ -164,6 +164,12 @@ def test_pages_run_with_published_and_local_data(run_page: Any, page: str) -> No
         assert "n = 60" in text
         assert "mine" not in text
         assert report.published()[0].hash in text
+    if page == "index":
+        assert text.count('id="figure-headline-study"') == 1
+        assert "a frontier over sizes" in text
+        assert "None of 13 claims is measured yet." in text
+        assert "Whether such a law holds is **not measured**" in text
+        assert all(len(alt) > 80 for alt in re.findall(r'alt="([^"]*)"', text))
     if page == "pareto":
         assert "a frontier over sizes" in text
         assert "not measured" in text
@@ -243,6 +249,19 @@ def test_the_page_on_cost_compares_models_of_several_sizes(run_page: Any) -> Non
     assert "no equal-cost point" in text
     assert "There is no published dataset accuracy/ladder" in text
     assert all(len(alt) > 80 for alt in re.findall(r'alt="([^"]*)"', text))
+
+
+def test_the_summary_opens_with_the_frontiers_once_there_are_several_sizes(run_page: Any) -> None:
+    write_run(STUDY)
+    write_run({**SWEEP, "run": "ladder"})
+    shown = run_page("index")
+    text = shown.text + "".join(shown.glued.values())
+    assert 'id="figure-headline-ladder"' in text
+    assert "large marks are dense models" in text
+    assert "a frontier over sizes" not in text
+    assert f"accuracy/ladder, hash {report.published()[0].hash}" in text
+    for model in SIZES:
+        assert model in text
 
 
 def test_every_method_has_a_section_on_its_page() -> None:
@@ -448,12 +467,18 @@ def test_the_pages_import_nothing_heavy() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=120)
 
 
-def test_the_picture_of_the_readme_shows_the_published_data() -> None:
-    runs = report.published()
-    if not runs:
-        pytest.skip("no published run yet")
-    picture = (BOOK / "_static" / "headline.svg").read_text(encoding="utf-8")
-    assert f"data {runs[0].hash}" in picture, "python -m sparsestudy report --picture draws it again"
+def test_kernels_keep_bytecode_with_the_build_where_none_is_wanted_beside_the_sources(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX"):
+        monkeypatch.delenv(name, raising=False)
+    assert "PYTHONPYCACHEPREFIX" not in site.environment()
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    found = site.environment()
+    assert "PYTHONDONTWRITEBYTECODE" not in found
+    assert Path(found["PYTHONPYCACHEPREFIX"]).is_relative_to(checkout / "book" / "_build")
+    monkeypatch.setenv("PYTHONPYCACHEPREFIX", "/elsewhere")
+    assert site.environment()["PYTHONPYCACHEPREFIX"] == "/elsewhere"
 
 
 def test_vendored_mathjax_is_whole_and_carries_its_licence() -> None:
@@ -471,16 +496,6 @@ def test_without_a_book_the_command_says_so(
     monkeypatch.setattr(paths, "ROOT", tmp_path)
     assert main(["report"]) == 2
     assert "There is no book in" in capsys.readouterr().err
-    (tmp_path / "results").mkdir()
-    assert main(["report", "--picture"]) == 2
-    assert "There is no published run to draw" in capsys.readouterr().err
-
-
-def test_the_picture_is_drawn_from_the_published_run(checkout: Path) -> None:
-    write_run(STUDY)
-    drawn = site.headline().read_text(encoding="utf-8")
-    assert f"data {report.published()[0].hash}" in drawn
-    assert "<svg" in drawn
 
 
 def _built(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -540,7 +555,7 @@ def test_a_report_is_made_again_where_what_it_is_made_of_changed(checkout: Path,
     path.write_text(path.read_text(encoding="utf-8") if path.exists() else "{}", encoding="utf-8")
     before = ingredients.digest()
     os.utime(path, (1, 1))
-    for ignored in ("book/_build/built.txt", "results/local/.logs/run.txt"):
+    for ignored in ("book/_build/built.txt", "results/local/.logs/run.txt", "results/derived/cells.pickle"):
         (checkout / ignored).parent.mkdir(parents=True, exist_ok=True)
         (checkout / ignored).write_text("changed", encoding="utf-8")
     assert ingredients.digest() == before

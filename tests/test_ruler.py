@@ -202,3 +202,22 @@ def test_where_needles_are_read_unlike_in_the_reference(reply: str, theirs: floa
     found = their_needles(reply, ["k-1", "k-2"])
     assert sum(a == b for a, b in zip(found, ["a-1", "b-2"], strict=True)) / 2 == theirs
     assert TASKS["needle"](preset="paper", queries=2).score(gold("a-1", "b-2"), reply).value == ours
+
+
+@pytest.mark.parametrize("mark", ["1. ", "1) ", "**1.** ", "- ", "* ", "• "])
+@pytest.mark.parametrize(
+    ("name", "words"), [("vt", ["ABC", "DEF", "GHI"]), ("cwe", ["pear", "stone", "river"])]
+)
+def test_a_list_in_lines_ends_with_the_first_line_that_is_no_entry(
+    name: str, words: list[str], mark: str
+) -> None:
+    task = TASKS[name]()
+    sample = Sample("", False, 0, (), tuple(words))
+    lines = [f"{mark.replace('1', str(place))}{word}" for place, word in enumerate(words, 1)]
+    for before in ("", ":\n", ":\n\n", " "):
+        reply = before + "\n".join(lines)
+        assert not any(task.done(reply[:stop]) for stop in range(len(reply) + 1))
+        assert not task.done(f"{reply}\n")
+        for after in ("\n\n", "\nThat is all.\n"):
+            assert task.done(reply + after)
+            assert task.score(sample, reply + after).value == 1

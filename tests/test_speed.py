@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kernels import INTERPRETED
 from synthetic_speed import synthetic_speed, write_speed
 from tolerances import relative_error
 
@@ -19,10 +20,10 @@ from sparsestudy import attention, dataset, eviction, paths, plan
 from sparsestudy.__main__ import main
 from sparsestudy.errors import StudyError
 from sparsestudy.schema import OK
-from sparsestudy.speed import bars, capture, decode, patterns, peers, prefill, tables
+from sparsestudy.speed import bars, capture, decode, models, patterns, peers, prefill, tables
 from sparsestudy.speed.bench import Bench, Case
 from sparsestudy.speed.clock import Clock
-from sparsestudy.speed.code import Code
+from sparsestudy.speed.code import Code, TritonCode
 from sparsestudy.speed.parameters import SpeedParameters
 from sparsestudy.speed.shapes import SHAPES
 
@@ -61,6 +62,29 @@ def data() -> Any:
 def table(**changes: Any) -> pd.DataFrame:
     shards = write_speed(**changes)
     return tables.cases(dataset.open_run(shards[0].path.parent))
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="kernels cannot run on this CPU")
+def test_whole_models_run_the_kernels_or_say_why_not() -> None:
+    from sparsestudy.kernels.prefill import selected_attention
+
+    small = {"name": "block_sparse", "block_size": 16}, "quest", {"name": "snapkv", "window": 16}
+    asked = {"lengths": [96], "methods": list(small), "end_to_end_sparsity": 200, "steps": 1}
+    for backend, code, status in [
+        ("triton", TritonCode("triton", selected_attention), "ok"),
+        ("torch", TritonCode("triton", selected_attention), "failed"),
+    ]:
+        bench = Bench(Clock(LIKE.device, 3), "whole model", 96, float("inf"))
+        models.measure(bench, SpeedParameters.parse(asked | {"backend": backend}), TINY, 96, code, LIKE)
+        found = {case.method_name: record for case, record in bench.records.items() if case.sparsity}
+        assert {name: record.status for name, record in found.items()} == dict.fromkeys(
+            ("block_sparse", "quest", "snapkv"), status
+        ), found
+        for record in found.values():
+            if status == "ok":
+                assert 0 < record.values["attended_density"] < 0.95
+            else:
+                assert record.reason.startswith("The model ran the backend torch, but triton was to be timed")
 
 
 def test_everything_asked_for_is_timed_or_says_why_not(data: Any) -> None:

@@ -6,6 +6,7 @@ import ast
 import inspect
 import re
 from dataclasses import asdict, dataclass, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ CHAT = (
     "{% for m in messages %}<s>{{ m['role'] }}\n{{ m['content'] }}</s>\n{% endfor %}"
     "{% if add_generation_prompt %}<s>assistant\n{% endif %}"
 )
+PRESETS = ({}, {"preset": "paper"})
 every_task = pytest.mark.parametrize("task", CASES, ids=called)
 
 
@@ -55,6 +57,12 @@ def check(tokenizer: Any, task: Task, sample: Sample, length: int) -> None:
     score = task.score(sample, task.solve(sample.prompt))
     assert (score.value, score.parsed) == (1.0, True)
     assert 0 <= sample.chance <= 1
+
+
+@cache
+def drawn(task: Task) -> Sample:
+    """One sample of a task, made with the fast tokenizer."""
+    return task.sample(word_level(), least(word_level(), task) + 100, 1)
 
 
 @every_task
@@ -249,6 +257,34 @@ def test_replies_end_when_they_are_complete_and_not_before(tokenizer, task: Task
     assert not any(task.done(reply[:stop]) for stop in range(len(reply)))
     assert task.done(f"{reply}\nMore") == (task.preset == "direct")
     assert task.preset == "direct" or task.max_new_tokens == PAPER_TOKENS
+
+
+def said(task: Task, sample: Sample, reply: str) -> tuple[bool, float, bool]:
+    """Whether a reply is done, and what it scores."""
+    score = task.score(sample, reply)
+    return task.done(reply), score.value, score.parsed
+
+
+@pytest.mark.parametrize("task", [TASKS[name](**more) for name in TASKS for more in PRESETS], ids=called)
+@given(text=st.text() | st.text(alphabet=" \n\t:.,;!?-–*_#`\"'“”()[]<>"), cut=st.integers(0, 20))
+def test_no_reply_ends_before_it_has_said_a_word(task: Task, text: str, cut: int) -> None:
+    unsaid = "".join(character for character in text if not character.isalnum())
+    for reply in (unsaid, unsaid[:cut], f"{unsaid}\n", f"{unsaid}\n\n. "):
+        assert not task.done(reply)
+
+
+@every_task
+@settings(max_examples=20, deadline=None)
+@given(before=st.text(alphabet=" \n\t:.,;!?–_#`\"'“”()[]<>") | st.just(":\n"))
+def test_marks_before_the_first_word_change_nothing(task: Task, before: str) -> None:
+    sample = drawn(task)
+    reply = task.solve(sample.prompt)
+    if task.preset == "paper":
+        assert said(task, sample, before + reply) == said(task, sample, reply) == (False, 1.0, True)
+        return
+    for answer in (reply, f"{reply}\nMore", f"{reply}. And more\n"):
+        assert said(task, sample, before + answer) == said(task, sample, answer)
+    assert said(task, sample, f"{before}{reply}\n") == (True, 1.0, True)
 
 
 @pytest.mark.parametrize("name", TASKS)

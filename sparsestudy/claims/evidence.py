@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -39,12 +39,14 @@ class Outcome:
         parts: what it is made of, by name, to be read beside it.
         models: the models whose scores are in it.
         remark: one more sentence, or nothing.
+        errors: root mean squared errors of a law and of its baseline, by part, where a law was fitted.
     """
 
     effect: Effect
     parts: dict[str, Effect]
     models: list[str]
     remark: str = ""
+    errors: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

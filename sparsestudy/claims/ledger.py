@@ -77,7 +77,14 @@ def ledger(runs: Mapping[str, Run], claims: list[Claim] | None = None) -> list[V
         StudyError: `claims.yaml` is wrong.
     """
     entries = load(list(ESTIMANDS)) if claims is None else claims
-    return [judge(claim, name, runs.get(name)) for claim in entries for name in claim.datasets]
+    return [_kept(claim, name, runs.get(name)) for claim in entries for name in claim.datasets]
+
+
+def _kept(claim: Claim, dataset: str, run: Run | None) -> Verdict:
+    """The verdict, computed once for the files of a run; several pages show it."""
+    if run is None:
+        return judge(claim, dataset, None)
+    return run.keep(f"claim-{claim.id}", lambda: judge(claim, dataset, run), dataset, claim.model_dump_json())
 
 
 def judge(claim: Claim, dataset: str, run: Run | None) -> Verdict:

@@ -51,19 +51,18 @@ def law(evidence: Evidence, claim: Claim) -> Outcome:
     """
     del claim
     parts: dict[str, Effect] = {}
-    errors = []
+    errors: dict[str, tuple[float, float]] = {}
     for method in evidence.methods:
         size, length, compression, task, accuracy, n = _cells(evidence, method)
         for axis in stats.AXES:
             held = stats.held_out(size, length, compression, task, accuracy, n, axis, seed=evidence.seed)
             name = f"{evidence.method(method)}, held out: largest {axis}"
             parts[name] = Effect(held.skill, held.low, held.high, int(n.min()))
-            errors.append(held.law)
+            errors[name] = (held.law, held.baseline)
     worst = min(parts.values(), key=lambda part: part.low)
-    remark = (
-        f"The law errs by {min(errors):.2f} to {max(errors):.2f} (root mean square) on the cells held out."
-    )
-    return Outcome(worst, parts, evidence.models(), remark)
+    own = [law for law, _ in errors.values()]
+    remark = f"The law errs by {min(own):.2f} to {max(own):.2f} (root mean square) on the cells held out."
+    return Outcome(worst, parts, evidence.models(), remark, errors)
 
 
 def _cells(evidence: Evidence, method: int) -> stats.Array:

@@ -12,7 +12,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--open", action="store_true", help="open the report in the default browser")
     parser.add_argument("--verbose", action="store_true", help="show all that the builder says")
     parser.add_argument("--force", action="store_true", help="build it again, also where nothing changed")
-    parser.add_argument("--picture", action="store_true", help="only draw the picture of README.md again")
 
 
 def execute(args: argparse.Namespace) -> int:
@@ -25,9 +24,6 @@ def execute(args: argparse.Namespace) -> int:
 
     from sparsestudy import site
 
-    if args.picture:
-        print(f"picture: {site.headline()}")
-        return 0
     start = time.monotonic()
     done = None if args.force else site.finished()
     index = done or site.build(verbose=args.verbose)

@@ -32,10 +32,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--params-file", type=Path, help="its parameters as a YAML file")
     parser.add_argument("--force", action="store_true", help="make fresh datasets again, too")
     parser.add_argument("--jobs", type=int, default=1, help="datasets made at a time (default 1)")
+    parser.add_argument(
+        "--workers", type=int, default=1, help="processes that share the batches of the run (default 1)"
+    )
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--scheduler", action="store_true", help="run FILE under Snakemake")
     how.add_argument("--in-process", action="store_true", help="run in this process, without a kernel")
     parser.add_argument("--shard", nargs=2, metavar=("TODO", "NUMBER"), help=argparse.SUPPRESS)
+    parser.add_argument("--worker", nargs=3, metavar=("TODO", "NUMBER", "SHARES"), help=argparse.SUPPRESS)
 
 
 def execute(args: argparse.Namespace) -> int:
@@ -48,8 +52,18 @@ def execute(args: argparse.Namespace) -> int:
         from sparsestudy.jobs import run_job
 
         return run_job(Path(args.shard[0]), int(args.shard[1]))
-    if args.jobs < 1:
-        raise StudyError(f"--jobs {args.jobs} is not possible; give 1 or more.")
+    if args.worker:
+        from sparsestudy.worker import run_worker
+
+        return run_worker(Path(args.worker[0]), int(args.worker[1]), args.worker[2] == "1")
+    for option, value in {"--jobs": args.jobs, "--workers": args.workers}.items():
+        if value < 1:
+            raise StudyError(f"{option} {value} is not possible; give 1 or more.")
+    if args.workers > 1 and (args.jobs > 1 or args.scheduler or args.missing_local):
+        raise StudyError(
+            "--workers shares one run among processes by itself; give it without --jobs, --scheduler and "
+            "--missing-local."
+        )
     new = args.experiment or args.name or args.params or args.params_file
     if sum([args.file is not None, args.missing_local, bool(new)]) != 1:
         raise StudyError(
@@ -64,7 +78,7 @@ def _run_new(args: argparse.Namespace) -> int:
     """A new run; one that cannot even start leaves no run file behind for later builds to stumble over."""
     from sparsestudy import paths, runfiles, runs
 
-    runs.require_run_extra()
+    runs.require_run_extra(args.in_process)
     path, created = _created(args)
     print(f"run file: {paths.shown(path)}", file=sys.stderr)
     try:
@@ -101,10 +115,13 @@ def _mode(args: argparse.Namespace, scheduled: bool, published: bool) -> Mode:
 
 
 def _run_file(file: Path, args: argparse.Namespace, scheduled: bool) -> int:
-    from sparsestudy import paths, plan, runfiles, runs
+    from sparsestudy import paths, plan, runfiles, runs, sharing
 
     parameters = runfiles.read(file)
-    runs.require_run_extra()
+    mode = _mode(args, scheduled, parameters.published)
+    runs.require_run_extra(mode == "in-process")
+    if args.workers > 1:
+        sharing.refuse(parameters)
     parameters.check_fields()
     plans = [plan.inspect(shard) for shard in parameters.shards()]
     _refuse_unreadable(plans)
@@ -114,7 +131,10 @@ def _run_file(file: Path, args: argparse.Namespace, scheduled: bool) -> int:
             print(f"{paths.shown(item.shard.path)} is fresh; --force makes it again", file=sys.stderr)
     for model in dict.fromkeys(shard.model for shard in wanted):
         parameters.obtain(model)
-    runs.execute(wanted, _mode(args, scheduled, parameters.published), args.force, args.jobs)
+    if args.workers > 1:
+        sharing.share(wanted, args.workers, args.force, mode == "in-process")
+    else:
+        runs.execute(wanted, mode, args.force, args.jobs)
     return 0
 
 

@@ -59,6 +59,4 @@ def evicted_attention(q: Tensor, k: Tensor, v: Tensor, layer: EvictedLayer, scal
     """As :func:`sparsestudy.eviction.evicted_attention`, its twin, whose arguments and result it shares."""
     keys, values = (part[None, None].expand(len(q), k.shape[1], -1, -1) for part in layer.flat)
     most = layer.longest + k.shape[2]
-    counts = layer.counts.flatten()
-    first = (counts.cumsum(0) - counts).view_as(layer.counts)
-    return split_attention(q, keys, values, first, layer.counts, most, scaling, new=(k, v))
+    return split_attention(q, keys, values, layer.first, layer.counts, most, scaling, new=(k, v))

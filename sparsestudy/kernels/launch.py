@@ -6,7 +6,7 @@ tensor descriptors that took 0.2 ms, as long as attention over 5 % of 16k tokens
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -35,13 +35,18 @@ def launch(
     """
     key = (kernel, device, *map(_kind, args), *constants.values(), *options.values())
     compiled = _COMPILED.get(key)
-    with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+    with on(device):
         if compiled is not None:
             compiled[(programs, 1, 1)](*args, *constants.values())
             return
         compiled = kernel[(programs,)](*args, **constants, **options)
     if hasattr(compiled, "asm"):  # the interpreter gives nothing
         _COMPILED[key] = compiled
+
+
+def on(device: torch.device) -> AbstractContextManager[Any]:
+    """Triton launches on the current device; this makes it the one where the tensors are."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def _kind(arg: Any) -> Any:

@@ -16,6 +16,7 @@ from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from sparsestudy.cache import PageBounds
 from sparsestudy.kernels.device import overlaps, processors
+from sparsestudy.kernels.launch import on
 from sparsestudy.kernels.pages import page_scores
 from sparsestudy.kernels.sizes import cdiv, power
 from sparsestudy.kernels.split import (
@@ -151,11 +152,12 @@ def paged_decode(
     listed = torch.empty(batch, choosers, splits, share, dtype=torch.int32, device=device)
     parts, stats = room_for_parts(q, choosers, splits)
     group, early, block_d = heads // choosers, overlaps(device), max(16, power(dim))
-    _attend_best[(splits, choosers, batch)](
-        q, k, v, scores, limits, lengths, offsets, listed, parts, stats[0], stats[1],
-        q.stride()[:2], k.stride()[:3], v.stride()[:3], scaling * 1.4426950408889634,
-        pages, group, choosers // k.shape[1], dim, P=page_size, EVEN=block_d == dim, EARLY=early,
-        BLOCK=min(PICKED, max(32, power(share))), BLOCK_M=max(16, power(group)), BLOCK_D=block_d,
-        launch_pdl=early, **tile(q.element_size(), dim),
-    )  # fmt: skip
+    with on(device):
+        _attend_best[(splits, choosers, batch)](
+            q, k, v, scores, limits, lengths, offsets, listed, parts, stats[0], stats[1],
+            q.stride()[:2], k.stride()[:3], v.stride()[:3], scaling * 1.4426950408889634,
+            pages, group, choosers // k.shape[1], dim, P=page_size, EVEN=block_d == dim, EARLY=early,
+            BLOCK=min(PICKED, max(32, power(share))), BLOCK_M=max(16, power(group)), BLOCK_D=block_d,
+            launch_pdl=early, **tile(q.element_size(), dim),
+        )  # fmt: skip
     return added(q, parts, stats)

@@ -14,6 +14,7 @@ from torch import Tensor
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from sparsestudy.kernels.device import overlaps, processors
+from sparsestudy.kernels.launch import on
 from sparsestudy.kernels.sizes import cdiv, power
 
 # Programs a multiprocessor: two hide each other's waiting; more only make more parts to add up.
@@ -196,15 +197,16 @@ def split_attention(
     group, early = heads // choosers, overlaps(q.device)
     block_d = max(16, power(dim))
     parts, stats = room_for_parts(q, choosers, splits)
-    _attend[(splits, choosers, batch)](
-        q, k, v, new_k, new_v, starts, ends, first, count, parts, stats[0], stats[1],
-        q.stride()[:2], k.stride()[:3], v.stride()[:3], new_k.stride()[:3], new_v.stride()[:3],
-        _spread(starts), first.stride(), count.stride(), scaling * 1.4426950408889634,
-        0 if new is None else new_k.shape[2], starts.shape[-1], group, choosers // k.shape[1], dim,
-        LISTED=ranges is not None, STEPS=starts.shape[-1].bit_length(), NEW=new is not None,
-        EVEN=block_d == dim, SIGNAL=early,
-        BLOCK_M=max(16, power(group)), BLOCK_D=block_d, **tile(q.element_size(), dim),
-    )  # fmt: skip
+    with on(q.device):
+        _attend[(splits, choosers, batch)](
+            q, k, v, new_k, new_v, starts, ends, first, count, parts, stats[0], stats[1],
+            q.stride()[:2], k.stride()[:3], v.stride()[:3], new_k.stride()[:3], new_v.stride()[:3],
+            _spread(starts), first.stride(), count.stride(), scaling * 1.4426950408889634,
+            0 if new is None else new_k.shape[2], starts.shape[-1], group, choosers // k.shape[1], dim,
+            LISTED=ranges is not None, STEPS=starts.shape[-1].bit_length(), NEW=new is not None,
+            EVEN=block_d == dim, SIGNAL=early,
+            BLOCK_M=max(16, power(group)), BLOCK_D=block_d, **tile(q.element_size(), dim),
+        )  # fmt: skip
     return added(q, parts, stats)
 
 
@@ -226,10 +228,11 @@ def added(q: Tensor, parts: Tensor, stats: Tensor) -> Tensor:
     batch, heads, _, dim = q.shape
     splits, group, early = parts.shape[2], parts.shape[3], overlaps(q.device)
     out = q.new_empty(batch, heads, 1, dim)
-    _combine[(heads, batch)](
-        parts, stats[0], stats[1], out, splits, group, dim, WAIT=early, BLOCK_D=max(16, power(dim)),
-        BLOCK_S=min(PARTS, power(splits)), num_warps=4, launch_pdl=early,
-    )  # fmt: skip
+    with on(q.device):
+        _combine[(heads, batch)](
+            parts, stats[0], stats[1], out, splits, group, dim, WAIT=early, BLOCK_D=max(16, power(dim)),
+            BLOCK_S=min(PARTS, power(splits)), num_warps=4, launch_pdl=early,
+        )  # fmt: skip
     return out
 
 

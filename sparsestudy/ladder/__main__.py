@@ -38,15 +38,18 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--out", type=Path, required=True, metavar="DIR", help="one folder a rung goes here")
     train.add_argument("--seconds", type=float, default=math.inf, help="end the training by then")
     train.add_argument("--workers", type=int, default=14, help="processes that build batches")
-    train.add_argument("--schedule", help="length:millions of tokens,… instead of the rung's")
-    train.add_argument("--rate", type=float, default=0.0, help="highest learning rate instead of the rung's")
+    train.add_argument(
+        "--schedule", help="length:millions of tokens[:share of drills],… instead of the usual"
+    )
+    train.add_argument("--set", help="name=value,… instead of the rung's rate, deviation, local, …")
     train.add_argument("--tasks", help="only these, separated by commas")
-    train.add_argument("--short", type=int, default=0, help="up to this length batches have fewer tokens")
-    train.add_argument("--deviation", type=float, default=0.0, help="initial matrices instead of the rung's")
+    train.add_argument("--short", type=int, help="up to this length batches have fewer tokens")
+    train.add_argument("--scored", help="lengths of the scores, separated by commas, instead of all")
     train.add_argument("--eager", action="store_true", help="compile nothing")
     train.set_defaults(run=_train)
     score = commands.add_parser("score", help="score a checkpoint with generated answers")
     score.add_argument("folder", type=Path)
+    score.add_argument("--scored", help="lengths, separated by commas, instead of all")
     score.set_defaults(run=_score)
     return top
 
@@ -74,20 +77,23 @@ def _train(args: argparse.Namespace) -> None:
         "seconds",
         "workers",
         "schedule",
-        "rate",
+        "set",
         "tasks",
+        "scored",
         "eager",
         "short",
-        "deviation",
     )
     print(run(Request(**{name: getattr(args, name) for name in names})))
 
 
 def _score(args: argparse.Namespace) -> None:
-    from sparsestudy.ladder.run import score_folder
+    from sparsestudy.ladder.run import lengths, score_folder
+    from sparsestudy.ladder.score import shown
 
-    for entry in score_folder(args.folder):
+    found = score_folder(args.folder, lengths(args.scored))
+    for entry in found:
         print(json.dumps(entry))
+    print(shown(found))
 
 
 if __name__ == "__main__":

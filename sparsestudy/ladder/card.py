@@ -42,13 +42,15 @@ sparsestudy in a closed vocabulary of {vocabulary:,} tokens, and nothing else.
 each seen once, from the split `train`. Calibration and evaluation have splits of their own, and no seed is in
 two. Every rung sees the same batches in the same order.
 
-**Recipe.** {steps:,} steps of {step_tokens:,} tokens, {tokens:,} in all,
+**Recipe.** {steps:,} steps of up to {step_tokens:,} tokens, {tokens:,} in all,
 in {seconds:.0f} s on one {device} ({tokens_per_second:,} tokens a second).{early}
-Texts grow from {first:,} to {context:,} tokens; millions of tokens a length: `{schedule}`. A share of
-{current} of the batches has the current length, the others are shorter. The loss is that of the replies and
-{text} times that of a share of {learned} of the text's tokens. AdamW, highest learning rate {rate:g},
-initial matrices with a standard deviation of {deviation:g}, {warmup} steps of warm-up, a straight fall to
-zero over the last {decay} of the training, {precision}.
+Texts grow from {first:,} to {context:,} tokens; length, millions of tokens, and the share of rows that are
+drills (many questions about one text, or pairs of a key and a value): `{schedule}`.
+A share of {current} of the batches has the current length, the others are shorter. The loss is that of the
+replies and {text} times that of a share of {learned} of the text's tokens. AdamW, highest learning rate
+{rate:g}, {slow:g} times that for embeddings and {first:g} times that for queries and keys of the first
+layer, whose heads look at the tokens just before from the beginning; {warmup} steps of warm-up, a straight
+fall to zero over the last {decay} of the training, {precision}.
 
 ```
 {command}

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import random
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
-from itertools import accumulate, pairwise
-from typing import Any
+from functools import cache
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from sparsestudy.errors import StudyError
+from sparsestudy.ladder.drill import ASKED, PAIRS, VARIABLES, drilled
 from sparsestudy.ladder.mixture import NAMES, reply, variants
+from sparsestudy.ladder.schedule import MANY, Schedule
 from sparsestudy.ladder.tokenizer import Twin, identity
 from sparsestudy.ladder.vocabulary import EOS, PAD
 from sparsestudy.seeds import seed_of
 from sparsestudy.tasks.base import Task
 
-# Tokens of a batch, and of one while the texts are short, where a schedule says so.
-MANY, FEW = 131_072, 32_768
 # Share of the batches at the length that the schedule has reached; the others are shorter.
 CURRENT = 0.7
 # Share of the context's positions whose next token is learned.
@@ -53,59 +52,6 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """How long the texts are: ``(length, millions of tokens)`` in rising order of lengths.
-
-    Args:
-        stages: the lengths and how many tokens each is seen.
-        short: up to this length batches have fewer tokens.
-
-    Raises:
-        StudyError: lengths that are out of order or do not divide the tokens of a batch.
-    """
-
-    stages: tuple[tuple[int, float], ...]
-    short: int = 0
-
-    def __post_init__(self) -> None:
-        """Check the lengths."""
-        lengths = [length for length, _ in self.stages]
-        if not lengths or lengths != sorted(set(lengths)) or any(MANY % length for length in lengths):
-            raise StudyError(
-                f"A schedule has rising lengths that are powers of two up to {MANY}, not {lengths}."
-            )
-
-    @classmethod
-    def parse(cls, text: str, short: int = 0) -> Schedule:
-        """Read ``128:40,256:20``.
-
-        Raises:
-            StudyError: it cannot be read.
-        """
-        try:
-            pairs = [part.split(":") for part in text.split(",")]
-            return cls(tuple((int(length), float(millions)) for length, millions in pairs), short)
-        except ValueError as error:
-            raise StudyError(f"A schedule reads '128:40,256:20' (length:millions), not '{text}'.") from error
-
-    def __str__(self) -> str:
-        return ",".join(f"{length}:{millions:g}" for length, millions in self.stages)
-
-    @cached_property
-    def ends(self) -> list[int]:
-        """Batches up to the end of each stage."""
-        return list(accumulate(max(1, round(m * 1e6 / self.tokens(length))) for length, m in self.stages))
-
-    def stage(self, number: int) -> int:
-        """The stage of a batch."""
-        return bisect_right(self.ends, number)
-
-    def tokens(self, length: int) -> int:
-        """Tokens of a batch in the stage of this length."""
-        return FEW if length <= self.short else MANY
-
-
-@dataclass(frozen=True)
 class Batches:
     """All batches of a training, as a data set that a loader can index.
 
@@ -129,24 +75,27 @@ class Batches:
         """Tokens of all batches."""
         ends = [0, *self.schedule.ends]
         stages = zip(self.schedule.stages, pairwise(ends), strict=True)
-        return sum((stop - start) * self.schedule.tokens(length) for (length, _), (start, stop) in stages)
+        return sum((stop - start) * self.schedule.tokens(stage.length) for stage, (start, stop) in stages)
 
     def tokens(self, number: int) -> int:
         """Tokens of a batch, padding included."""
         stages = self.schedule.stages
-        return self.schedule.tokens(stages[self.schedule.stage(number // self.shrink)][0]) // self.shrink
+        return self.schedule.tokens(stages[self.schedule.stage(number // self.shrink)].length) // self.shrink
 
     def __getitem__(self, number: int) -> Batch:
         """Build a batch."""
         if not 0 <= number < len(self):
             raise IndexError(number)
         rng = random.Random(seed_of("ladder", self.seed, number))
-        stage = self.schedule.stage(number // self.shrink)
-        if stage and rng.random() >= CURRENT:
-            stage = rng.randrange(stage)
-        length = self.schedule.stages[stage][0]
-        rows = self.tokens(number) // length
-        drawn = [self._row(rng, length, number * MANY + row) for row in range(rows)]
+        *earlier, (length, _, drills) = self.schedule.stages[: self.schedule.stage(number // self.shrink) + 1]
+        # What has nothing but drills does not come again.
+        shorter = [stage.length for stage in earlier if stage.drills < 1]
+        if shorter and rng.random() >= CURRENT:
+            length = rng.choice(shorter)
+        drawn = []
+        for index in range(number * MANY, number * MANY + self.tokens(number) // length):
+            drill = rng.random() < drills
+            drawn.append((self._drill if drill else self._row)(rng, length, index))
         return _packed(drawn, length, np.random.default_rng(seed_of("learned", self.seed, number)))
 
     def _row(self, rng: random.Random, length: int, index: int) -> Row:
@@ -159,18 +108,37 @@ class Batches:
                 parts = encoded(task, length - variant.room - spare, index, self.seed)
             except StudyError:  # it has more facts than so short a text holds
                 continue
-            return Row(variant.label, *parts)
+            return parts._replace(label=variant.label)
         raise StudyError(f"No task fits {length} tokens; begin with longer texts.")
 
+    def _drill(self, rng: random.Random, length: int, index: int) -> Row:
+        """A drill of one of the tasks, or pairs; pairs where it does not fit."""
+        pairs = [PAIRS, VARIABLES] if "vt" in self.tasks else [PAIRS]
+        name = rng.choice([*pairs, *(name for name in self.tasks if name in ASKED)])
+        try:
+            found = drilled(twin(), name, length, index, self.seed)
+        except StudyError:
+            name = rng.choice(pairs)
+            found = drilled(twin(), name, length, index, self.seed)
+        return Row(f"drill {name}", found.ids, found.replies, (), found.plain)
 
-@dataclass(frozen=True)
-class Row:
-    """A sample in ids; `free` are those whose order in the answer does not count."""
+
+class Row(NamedTuple):
+    """A sample in ids.
+
+    Args:
+        label: see :class:`Batch`.
+        ids: its tokens, replies included.
+        replies: where they stand, as ``(start, stop)``.
+        free: ids whose order in the reply does not count.
+        plain: whether the rest is text that can be learned.
+    """
 
     label: str
-    prompt: list[int]
-    answer: list[int]
+    ids: list[int]
+    replies: tuple[tuple[int, int], ...]
     free: tuple[int, ...]
+    plain: bool = True
 
 
 @cache
@@ -179,16 +147,17 @@ def twin() -> Twin:
     return Twin()
 
 
-def encoded(task: Task, length: int, index: int, seed: int) -> tuple[list[int], list[int], tuple[int, ...]]:
+def encoded(task: Task, length: int, index: int, seed: int) -> Row:
     """A training sample: prompt, reply with the end token, and the ids of a set.
 
     Raises:
         StudyError: the task does not fit the length.
     """
     sample = task.sample(twin(), length, index, seed, "train")
-    answer = [*twin().ids(reply(task, sample)), identity(EOS)]
+    prompt = twin().ids(sample.prompt, begin=True)
+    ids = [*prompt, *twin().ids(reply(task, sample)), identity(EOS)]
     free = tuple(twin().ids(" ".join(sample.answer))) if task.name == "cwe" else ()
-    return twin().ids(sample.prompt, begin=True), answer, free
+    return Row(task.name, ids, ((len(prompt), len(ids)),), free)
 
 
 def _packed(drawn: Sequence[Row], length: int, rng: np.random.Generator) -> Batch:
@@ -197,11 +166,11 @@ def _packed(drawn: Sequence[Row], length: int, rng: np.random.Generator) -> Batc
     answer = np.zeros(ids.shape, bool)
     text = np.zeros(ids.shape, bool)
     for i, row in enumerate(drawn):
-        start, stop = len(row.prompt), len(row.prompt) + len(row.answer)
-        ids[i, :stop] = row.prompt + row.answer
-        text[i, : start - 1] = True
-        answer[i, start - 1 : stop - 1] = True
-    text &= rng.random(ids.shape, np.float32) < LEARNED
+        ids[i, : len(row.ids)] = row.ids
+        text[i, : len(row.ids) - 1] = row.plain
+        for start, stop in row.replies:
+            answer[i, start - 1 : stop - 1] = True
+    text &= ~answer & (rng.random(ids.shape, np.float32) < LEARNED)
     answers = np.flatnonzero(answer)
     return Batch(
         length,

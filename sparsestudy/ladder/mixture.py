@@ -10,6 +10,7 @@ from sparsestudy.errors import StudyError
 from sparsestudy.ladder.vocabulary import POOL
 from sparsestudy.tasks import TASKS
 from sparsestudy.tasks.base import Task
+from sparsestudy.tasks.needle import ASKED, KEY
 from sparsestudy.tasks.prompt import Sample
 
 
@@ -47,7 +48,7 @@ MIXTURE = (
     Variant("needle", 1, 5, {"needles": 2}),
     Variant("needle", 4, 5, {"needles": 4}),
     Variant("needle", 2, 5, {"needles": 8}),
-    Variant("needle", 1, 20, {"needles": 4, "queries": 4}),
+    Variant("needle", 1, 40, {"needles": 4, "queries": 4}),
     Variant("needle", 1, 5, {"question": "before", "needles": 4}),
     Variant("needle", 1, 5, {"question": "both", "needles": 4}),
     Variant("vt", 4, 13),
@@ -100,6 +101,10 @@ def reply(task: Task, sample: Sample) -> str:
     if getattr(task, "queries", 1) == 1:
         return f" {', '.join(sample.answer)}."
     if task.name == "needle":
-        return f" {'. Next is '.join(sample.answer)}."
+        # A sentence names its key, so that each value is a lookup like the first.
+        keys = KEY.findall(ASKED.findall(sample.prompt)[-1])
+        rest = zip(keys[1:], sample.answer[1:], strict=True)
+        more = "".join(f" The access code of the {key} is {value}." for key, value in rest)
+        return f" {sample.answer[0]}.{more}"
     lines = "\n".join(f"{i}. {value}." for i, value in enumerate(sample.answer, 1))
     return f"\n{lines}\n"

@@ -5,24 +5,29 @@ from __future__ import annotations
 import platform
 import shlex
 import subprocess
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sparsestudy.errors import StudyError
 from sparsestudy.ladder.card import LICENCE, LICENCE_URL
 from sparsestudy.ladder.checkpoint import save
 from sparsestudy.ladder.curve import thinned
-from sparsestudy.ladder.data import CURRENT, LEARNED, MANY, Batches, Schedule
+from sparsestudy.ladder.data import CURRENT, LEARNED, Batches
 from sparsestudy.ladder.mixture import MIXTURE, NAMES, variants
-from sparsestudy.ladder.rungs import CONTEXT, NANO, Rung, rung
-from sparsestudy.ladder.score import SAMPLES, SCORED, scores
+from sparsestudy.ladder.rungs import CONTEXT, NANO, TRAINING, Rung, changed, rung
+from sparsestudy.ladder.schedule import MANY, Schedule
+from sparsestudy.ladder.score import SAMPLES, SCORED, scores, shown
 from sparsestudy.ladder.tokenizer import build
 from sparsestudy.ladder.train import DECAY, EVERY, TEXT, WARMUP, Recipe, Trained, train
 
-# Millions of tokens at each length, the same for all rungs.
-SCHEDULE = Schedule.parse("128:80,256:100,512:120,1024:120,2048:120,4096:100,8192:70,16384:50")
-# The smallest rung is for tests: one needle in 128 tokens, 16 rows a step, about a minute on two cores.
-NANO_SCHEDULE, NANO_TASKS, NANO_SHRINK, NANO_SAMPLES = Schedule.parse("128:1.2"), ("needle",), 64, {128: 32}
+# The same for all rungs: pairs alone, then drills among the samples of the tasks, fewer as texts grow.
+SCHEDULE = Schedule.parse(
+    "32:24:1,128:60:0.6,256:60:0.5,512:80:0.3,1024:80:0.2,2048:80:0.1,4096:80,8192:60,16384:40", short=256
+)
+# The smallest rung is for tests: needles in 128 tokens, 16 rows a step, about a minute on two cores.
+NANO_SCHEDULE, NANO_SHRINK, NANO_SAMPLES = Schedule.parse("32:0.6:1,128:1.2:0.5"), 64, {128: 32}
+NANO_TASKS = ("needle",)
 
 
 @dataclass(frozen=True)
@@ -35,18 +40,18 @@ class Request:
     seconds: float
     workers: int
     schedule: str | None = None
-    rate: float = 0.0
+    set: str | None = None
     tasks: str | None = None
+    scored: str | None = None
     eager: bool = False
-    short: int = 0
-    deviation: float = 0.0
+    short: int | None = None
 
     @property
     def command(self) -> str:
         """The command that asks for the same."""
         parts = ["python", "-m", "sparsestudy.ladder", "train", "--rung", self.rung, "--seed", str(self.seed)]
-        for name in ("schedule", "short", "rate", "deviation", "tasks"):
-            if getattr(self, name):
+        for name in ("schedule", "short", "set", "tasks"):
+            if getattr(self, name) is not None:
                 parts += [f"--{name}", str(getattr(self, name))]
         return shlex.join([*parts, "--out", "models"])
 
@@ -63,6 +68,7 @@ def run(request: Request) -> Path:
     import torch
 
     recipe = recipe_of(request)
+    lengths(request.scored)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     shape, small = recipe.rung, request.rung == NANO.name
     request.out.mkdir(parents=True, exist_ok=True)
@@ -75,9 +81,8 @@ def run(request: Request) -> Path:
     lines = thinned(trained.curve, [variant.label for variant in chosen])
     # What was trained is kept before it is scored.
     save(model, tokenizer, folder, card(request, recipe, trained, [], device), lines)
-    found = scores(model, tokenizer, NANO_SAMPLES if small else SAMPLES, chosen)
-    for entry in found:
-        print(entry, flush=True)
+    found = scores(model, tokenizer, NANO_SAMPLES if small else lengths(request.scored), chosen)
+    print(shown(found), flush=True)
     return save(model, tokenizer, folder, card(request, recipe, trained, found, device), lines)
 
 
@@ -87,14 +92,14 @@ def recipe_of(request: Request) -> Recipe:
     Raises:
         StudyError: no such rung or task, or a schedule that cannot be read.
     """
-    shape = rung(request.rung)
-    small = shape == NANO
-    if request.deviation:
-        shape = replace(shape, deviation=request.deviation)
+    shape = changed(rung(request.rung), request.set or "")
+    small = shape.name == NANO.name
     schedule = NANO_SCHEDULE if small else SCHEDULE
     tasks = NANO_TASKS if small else NAMES
     batches = Batches(
-        Schedule.parse(request.schedule or str(schedule), request.short),
+        Schedule.parse(
+            request.schedule or str(schedule), schedule.short if request.short is None else request.short
+        ),
         request.seed,
         tuple(request.tasks.split(",")) if request.tasks else tasks,
         NANO_SHRINK if small else 1,
@@ -105,7 +110,6 @@ def recipe_of(request: Request) -> Recipe:
         shape,
         batches,
         request.seed,
-        rate=request.rate,
         warmup=50 if small else WARMUP,
         seconds=request.seconds,
         workers=request.workers,
@@ -129,7 +133,7 @@ def card(
             "architecture": f"Llama, {shape.layers} layers, {shape.heads} query and {shape.heads // 2} "
             f"key-value heads of dimension {shape.head_dim}",
             "parameters": shape.architecture.parameters,
-            "context": CONTEXT if shape.name != NANO.name else recipe.batches.schedule.stages[-1][0],
+            "context": CONTEXT if shape.name != NANO.name else recipe.batches.schedule.stages[-1].length,
             "licence": LICENCE,
             "licence_url": LICENCE_URL,
         },
@@ -143,14 +147,13 @@ def card(
         "task_names": ", ".join(recipe.batches.tasks),
         "mixture": {v.label: v.weight for v in MIXTURE if v.name in recipe.batches.tasks},
         "schedule": str(recipe.batches.schedule),
-        "first": recipe.batches.schedule.stages[0][0],
+        "first": recipe.batches.schedule.stages[0].length,
         "step_tokens": MANY // recipe.batches.shrink,
         "short": recipe.batches.schedule.short,
-        "deviation": shape.deviation,
         "current": CURRENT,
         "learned": LEARNED,
         "text": TEXT,
-        "rate": recipe.rate or shape.rate,
+        **{name: getattr(shape, name) for name in TRAINING},
         "warmup": recipe.warmup,
         "decay": DECAY,
         "precision": "bf16 autocast" if device == "cuda" else "fp32",
@@ -169,15 +172,28 @@ def card(
     }
 
 
-def score_folder(folder: Path) -> list[dict[str, Any]]:
-    """Scores of a checkpoint at the lengths of the cards."""
+def lengths(text: str | None) -> dict[int, int]:
+    """How many samples are scored at each length: all of the cards', or some of them.
+
+    Raises:
+        StudyError: other lengths, or no numbers.
+    """
+    if text is None:
+        return SAMPLES
+    if not set(text.split(",")) <= {str(length) for length in SAMPLES}:
+        raise StudyError(f"Lengths that can be scored are {', '.join(map(str, SAMPLES))}, not '{text}'.")
+    return {int(length): SAMPLES[int(length)] for length in text.split(",")}
+
+
+def score_folder(folder: Path, samples: dict[int, int]) -> list[dict[str, Any]]:
+    """Scores of a checkpoint, with so many samples at each length."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", local_files_only=True)
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    return scores(model.to(device).eval().requires_grad_(False), tokenizer, SAMPLES)
+    return scores(model.to(device).eval().requires_grad_(False), tokenizer, samples)
 
 
 def _commit() -> str:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from sparsestudy.ladder.data import twin
 from sparsestudy.ladder.mixture import MIXTURE, Variant
 from sparsestudy.ladder.tokenizer import identity
 from sparsestudy.ladder.vocabulary import EOS
@@ -14,11 +15,11 @@ from sparsestudy.tasks.prompt import encode
 
 # Tokens of prompts that are run together; samples at each length.
 TOGETHER = 131_072
-SAMPLES = {1024: 64, 4096: 64, 16384: 24}
+SAMPLES = {512: 64, 1024: 64, 4096: 64, 16384: 24}
 
 
-# The six tasks with their default fields, and needle retrieval where three others distract.
-SCORED = tuple(v for v in MIXTURE if not v.fields or v.fields == {"needles": 4})
+# The six tasks with their default fields, and two that show whether keys are told apart.
+SCORED = tuple(v for v in MIXTURE if not v.fields or v.fields in ({"needles": 4}, {"hops": 1}))
 
 
 def scores(
@@ -40,7 +41,7 @@ def scores(
     for length, count in samples.items():
         for variant in chosen:
             task = variant.build()
-            drawn = [task.sample(tokenizer, length, i) for i in range(count)]
+            drawn = [task.sample(twin(), length, i) for i in range(count)]
             replies = _replies(model, tokenizer, task, drawn, max(1, TOGETHER // length))
             judged = [task.score(sample, text) for sample, text in zip(drawn, replies, strict=True)]
             values = [score.value for score in judged]
@@ -56,6 +57,16 @@ def scores(
                 }
             )
     return found
+
+
+def shown(found: Sequence[dict[str, Any]]) -> str:
+    """The shares of replies that are right altogether, a line for each task and a column for each length."""
+    lengths = list(dict.fromkeys(entry["length"] for entry in found))
+    exact = {(entry["task"], entry["length"]): entry["exact"] for entry in found}
+    lines = [f"{'exact match at':22}" + "".join(f"{length:>8}" for length in lengths)]
+    for task in dict.fromkeys(entry["task"] for entry in found):
+        lines.append(f"{task:22}" + "".join(f"{exact[task, length]:8.2f}" for length in lengths))
+    return "\n".join(lines)
 
 
 def _replies(model: Any, tokenizer: Any, task: Task, drawn: Sequence[Any], size: int) -> list[str]:

@@ -17,11 +17,12 @@ from torch.nn import functional as F
 from sparsestudy.ladder.curve import Curve
 from sparsestudy.ladder.data import Batch, Batches
 from sparsestudy.ladder.forward import Forward
+from sparsestudy.ladder.initial import initial
 from sparsestudy.ladder.rungs import Rung
 
 # Weight of the text's loss beside that of the replies.
 TEXT = 0.3
-WARMUP, DECAY = 200, 0.3
+WARMUP, DECAY = 100, 0.3
 # Tokens between lines of the curve.
 EVERY = 8_000_000
 BETAS, WEIGHT_DECAY, CLIP = (0.9, 0.95), 0.05, 1.0
@@ -35,7 +36,6 @@ class Recipe:
         rung: its shape and learning rate.
         batches: what it sees, in this order.
         seed: of the initial weights.
-        rate: highest learning rate; that of the rung by default.
         warmup: steps.
         seconds: the loop ends by then at the latest; the learning rate falls with the share of batches or of
             this time, whichever is larger. A training that ends early says so.
@@ -47,7 +47,6 @@ class Recipe:
     rung: Rung
     batches: Batches
     seed: int
-    rate: float = 0.0
     warmup: int = WARMUP
     seconds: float = math.inf
     workers: int = 0
@@ -90,15 +89,15 @@ def train(recipe: Recipe, device: str, curve: Path | None = None, shown: bool = 
     batches = iter(_loader(recipe))
     model = initial(recipe.rung, recipe.seed).to(device)
     forward = Forward(model, compiled=cuda and not recipe.eager)
-    optimizer = _optimizer(model, cuda)
+    optimizer = _optimizer(model, recipe.rung, cuda)
     log = _Log(Curve(curve), recipe.every, shown)
-    total, rate = recipe.batches.total, recipe.rate or recipe.rung.rate
+    total, rate = recipe.batches.total, recipe.rung.rate
     for batch in iter(lambda: log.waited_for(batches), None):
         share = max(log.tokens / total, log.seconds / recipe.seconds)
         if share >= 1:
             break
         for group in optimizer.param_groups:
-            group["lr"] = rate * factor(log.steps + 1, share, recipe.warmup)
+            group["lr"] = group["share"] * rate * factor(log.steps + 1, share, recipe.warmup)
         with torch.autocast(device, torch.bfloat16, enabled=cuda):
             text, reply, best = _losses(forward, batch, device)
         (TEXT * text + reply).backward()
@@ -160,35 +159,28 @@ class _Log:
             print(json.dumps(line), flush=True)
 
 
-def initial(rung: Rung, seed: int) -> Any:
-    """The untrained model; matrices that write into the residual stream begin smaller, by the depth.
-
-    With 1 / sqrt(inputs) and smaller batches the largest rung copied a value of any of four needles; which of
-    the two did the harm was not tried apart.
-    """
-    from transformers import LlamaForCausalLM
-
-    torch.manual_seed(seed)
-    model = LlamaForCausalLM(rung.config())
-    with torch.no_grad():
-        for layer in model.model.layers:
-            for name, weight in layer.named_parameters():
-                if weight.dim() > 1:
-                    writes = name.startswith(("self_attn.o_proj", "mlp.down_proj"))
-                    weight.normal_(0, rung.deviation / (math.sqrt(2 * rung.layers) if writes else 1))
-    return model.train()
-
-
 def factor(step: int, share: float, warmup: int) -> float:
     """The learning rate as a share of its highest: a rise, a plateau, and a straight fall to zero."""
     return min(step / max(warmup, 1), 1.0) * min((1 - share) / DECAY, 1.0)
 
 
-def _optimizer(model: Any, fused: bool) -> torch.optim.AdamW:
-    """AdamW; norms are not decayed."""
-    matrices = [p for p in model.parameters() if p.dim() > 1]
-    norms = [p for p in model.parameters() if p.dim() == 1]
-    groups = [{"params": matrices, "weight_decay": WEIGHT_DECAY}, {"params": norms, "weight_decay": 0.0}]
+def _optimizer(model: Any, rung: Rung, fused: bool) -> torch.optim.AdamW:
+    """AdamW; norms, embeddings, and what the first layer looks at are not decayed.
+
+    With the rate of the others, embeddings turn by their own length within some tens of steps: then the heads
+    that look at the tokens just before are lost, those of the first layer copy any value of the text, and a
+    value is not found by its key for hundreds of millions of tokens.
+    """
+    first, embeddings = model.model.layers[0].self_attn, model.model.embed_tokens.weight
+    looks = [first.q_proj.weight, first.k_proj.weight]
+    apart = {id(weight) for weight in (embeddings, *looks)}
+    rest = [p for p in model.parameters() if id(p) not in apart]
+    groups = [
+        {"params": [p for p in rest if p.dim() > 1], "weight_decay": WEIGHT_DECAY, "share": 1.0},
+        {"params": [p for p in rest if p.dim() == 1], "weight_decay": 0.0, "share": 1.0},
+        {"params": [embeddings], "weight_decay": 0.0, "share": rung.slow},
+        {"params": looks, "weight_decay": 0.0, "share": rung.first},
+    ]
     return torch.optim.AdamW(groups, betas=BETAS, fused=fused)
 
 
@@ -201,7 +193,9 @@ def _losses(forward: Forward, batch: Batch, device: str) -> tuple[Tensor, Tensor
     for places in (batch.context, batch.answers):
         at = torch.from_numpy(places).to(device, non_blocking=True)
         logits = forward.logits(hidden, at)
-        found.append((F.cross_entropy(logits, flat[at + 1]), logits))
+        # A batch of nothing but pairs has no text to learn.
+        loss = F.cross_entropy(logits, flat[at + 1]) if len(places) else hidden.sum() * 0
+        found.append((loss, logits))
     return found[0][0], found[1][0], found[1][1].detach().argmax(-1).to(torch.int32)
 
 

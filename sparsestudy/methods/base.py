@@ -86,6 +86,11 @@ class Method:
         return False
 
     @property
+    def row_by_row(self) -> bool:
+        """Whether a prefill's choice is made anew for each query when its mask is asked for."""
+        return False
+
+    @property
     def scorer(self) -> Method:
         """The variant whose scores serve every budget of this one: its budget fields at their defaults."""
         defaults: dict[str, Any] = {f.name: f.default for f in fields(self) if f.name in self.BUDGET}

@@ -47,6 +47,11 @@ class Oracle(Beside):
             return Tokens.from_json(self.budget)
         return Tokens(phase="decode" if self.phase == "decode" else "prefill")
 
+    @property
+    def row_by_row(self) -> bool:
+        """See :attr:`Method.row_by_row`."""
+        return self.method.row_by_row
+
     def prefill(self, q: Tensor, k: Tensor, context: Context) -> Chosen | None:
         """See :meth:`Method.prefill`."""
         if self.like == TOKENS:

@@ -43,6 +43,11 @@ class Tokens(Method):
         if self.budget < 1:
             raise StudyError(f"oracle needs a budget of at least 1, not {self.budget}.")
 
+    @property
+    def row_by_row(self) -> bool:
+        """See :attr:`Method.row_by_row`; a decode step has one row."""
+        return self.phase == "prefill"
+
     @classmethod
     def from_json(cls, setting: str) -> Tokens:
         """What :meth:`Beside.beside` stored."""

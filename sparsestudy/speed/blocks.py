@@ -16,11 +16,16 @@ from sparsestudy.view import Run
 NOTHING = "Not measured yet: no published run has timed anything."
 
 
+def _cases(run: Run) -> pd.DataFrame:
+    """The cases of a run, of which every part of the page shows some."""
+    return run.keep("cases", lambda: tables.cases(run.data))
+
+
 def scene(runs: list[Run]) -> str:
     """What was timed, in a sentence."""
     told = []
     for run in runs:
-        rows = tables.cases(run.data)
+        rows = _cases(run)
         states = rows["state"].value_counts()
         device = general.listed(sorted({str(name) for name in run.data["device"].values.ravel() if name}))
         ends = general.listed(f"{count} {str(state).replace('_', ' ')}" for state, count in states.items())
@@ -37,7 +42,7 @@ def _each(runs: list[Run], keep: Any) -> list[tuple[str, pd.DataFrame]]:
     """A name for files and the cases of each run and model that have any row to show."""
     found = []
     for run in runs:
-        for model, rows in tables.cases(run.data).groupby("model", sort=False):
+        for model, rows in _cases(run).groupby("model", sort=False):
             if len(keep(rows)):
                 found.append((assets.slug(run.name, str(model)), rows.reset_index(drop=True)))
     return found
@@ -58,7 +63,7 @@ def efficiency(runs: list[Run]) -> None:
 def time(runs: list[Run]) -> None:
     """Show time against length with the crossings, one figure a run."""
     for run in runs:
-        rows = tables.cases(run.data)
+        rows = _cases(run)
         if len(words.timed(rows)):
             name = assets.slug("speed-time", run.name)
             html(assets.figure(figures.time, name, rows, tables.crossings(rows)))
@@ -75,7 +80,7 @@ def judged(runs: list[Run]) -> None:
     if not runs:
         markdown(NOTHING)
     for run in runs:
-        rows = bars.judge(tables.cases(run.data))
+        rows = bars.judge(_cases(run))
         shown = pd.DataFrame(
             {
                 "bar": f"{row['name']} ({row['measure']})",
@@ -108,7 +113,7 @@ def _who(code: str) -> str:
 def kernels(runs: list[Run]) -> None:
     """Show every kernel over random blocks, as it is called and from a graph."""
     for run in runs:
-        rows = tables.cases(run.data)
+        rows = _cases(run)
         rows = rows[(rows["part"] == "prefill") & (rows["method"] == "pattern")].reset_index(drop=True)
         if rows.empty:
             continue
@@ -141,7 +146,7 @@ def _kernel(row: dict[str, Any], some: pd.DataFrame) -> dict[str, Any]:
 def decode(runs: list[Run]) -> None:
     """Show every decode step, and what it gains over dense."""
     for run in runs:
-        rows = tables.cases(run.data)
+        rows = _cases(run)
         rows = rows[rows["part"] == "decode"].reset_index(drop=True)
         if len(rows):
             show_table(*_steps(rows), data=rows, name=f"speed-decode-{run.name}")
@@ -175,7 +180,7 @@ def _steps(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
 def models(runs: list[Run]) -> None:
     """Show whole models: prefill, step, and peak memory."""
     for run in runs:
-        rows = tables.cases(run.data)
+        rows = _cases(run)
         rows = rows[rows["part"] == "model"].reset_index(drop=True)
         if rows.empty:
             continue
@@ -202,7 +207,7 @@ def models(runs: list[Run]) -> None:
 def crossings(runs: list[Run]) -> None:
     """Show from which length on each method is faster than dense."""
     for run in runs:
-        rows = tables.crossings(tables.cases(run.data))
+        rows = tables.crossings(_cases(run))
         if rows.empty:
             continue
         shown = pd.DataFrame(
@@ -222,7 +227,7 @@ def crossings(runs: list[Run]) -> None:
 def failures(runs: list[Run]) -> None:
     """Show what did not run, and why."""
     for run in runs:
-        rows = tables.cases(run.data)
+        rows = _cases(run)
         rows = rows[rows["state"] != "ok"].reset_index(drop=True)
         if len(rows):
             columns = ["model", "length", "case", "state", "reason"]

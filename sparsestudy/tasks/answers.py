@@ -41,9 +41,8 @@ def first_answer(text: str) -> str:
 
 
 def ended(reply: str) -> bool:
-    """Whether a growing reply has come to the end of its first sentence or line."""
-    begun = reply.lstrip("\n ")
-    return "\n" in begun or _ENDED.search(begun) is not None
+    """Whether a growing reply, from its first word on, has come to the end of a sentence or line."""
+    return "\n" in reply or _ENDED.search(reply) is not None
 
 
 def span(text: str) -> str | None:

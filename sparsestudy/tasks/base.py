@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 from sparsestudy.errors import StudyError
 from sparsestudy.seeds import seed_of
 from sparsestudy.tasks.filling import Frame
-from sparsestudy.tasks.parsing import answer_block
+from sparsestudy.tasks.parsing import answer_block, spoken
 from sparsestudy.tasks.presets import by_preset
 from sparsestudy.tasks.prompt import Context, Parts, Preset, Question, Sample, reduced
 
@@ -156,19 +156,27 @@ class Task(ABC):
         """Judge a reply, the text that follows the prompt; one that cannot be parsed scores 0.
 
         Of several answer blocks the last complete one counts (the reference takes the first, which may be
-        an echo of the prompt's own).
+        an echo of the prompt's own). Marks and lines before the first word of an answer count for nothing.
         """
-        text = reply if self.preset == "direct" else answer_block(reply)
+        text = spoken(reply) if self.preset == "direct" else answer_block(reply)
         found = None if text is None else self.read(text, sample)
         return Score(0.0, False) if found is None else Score(self.grade(found, sample.answer), True)
 
     def done(self, reply: str) -> bool:
-        """Whether a growing reply needs no further token to be scored; one that explains ends by itself."""
-        return self.preset == "direct" and self.answered(reply)
+        """Whether a growing reply needs no further token to be scored; one that explains ends by itself.
+
+        No reply is done before it has said a word: models begin with a colon and a new line, too.
+        """
+        begun = spoken(reply)
+        return self.preset == "direct" and begun != "" and self.answered(begun)
 
     def answered(self, reply: str) -> bool:
-        """Whether a growing answer without explanation is complete: after a line, if not overridden."""
-        return "\n" in reply.lstrip("\n")
+        """Whether a growing answer without explanation is complete: after a line, if not overridden.
+
+        Args:
+            reply: from its first word on.
+        """
+        return "\n" in reply
 
     def solve(self, prompt: str) -> str:
         """The gold reply, found by rule from the prompt alone."""

@@ -17,7 +17,7 @@ from sparsestudy.tasks.parsing import guessed_iou, listed, numbered
 from sparsestudy.tasks.pools import spans_of
 from sparsestudy.tasks.presets import by_preset
 from sparsestudy.tasks.prompt import Parts, Sample
-from sparsestudy.tasks.sets import SetTask
+from sparsestudy.tasks.sets import WordSetTask, leading_entries
 from sparsestudy.tasks.vocabulary import vocabulary
 
 INTRODUCTION = "Read the list of words. Remember which of them occur most often."
@@ -29,7 +29,7 @@ ASKED = re.compile(r"Which (\d+) words? occurs? most often")
 
 
 @dataclass(frozen=True)
-class CommonWords(SetTask, SyntheticTask):
+class CommonWords(WordSetTask, SyntheticTask):
     """A shuffled list in which a few words occur several times as often as all others.
 
     Args:
@@ -152,6 +152,7 @@ class CommonWords(SetTask, SyntheticTask):
 
     def read(self, text: str, sample: Sample) -> tuple[str, ...] | None:
         """Words of numbered lines, else of a list: the last of each part, since prose begins with others."""
+        text = leading_entries(text) if self.preset == "direct" else text
         lines = numbered(text)
         if lines:
             parts = [re.findall(r"[a-z]+", line.lower())[:1] for line in lines.values()]

@@ -14,6 +14,9 @@ _BEHIND = ".,;:!"
 SENTENCE_END = re.compile(
     r"(?<!\bMr)(?<!\bMrs)(?<!\bDr)(?<!\bEsq)(?<!\bSt)(?<!\b[A-Z])[.!?][\"')\]]*(?=\s|$)"
 )
+_BULLET = r"[ \t]*[-*•][ \t]+"
+_WORD = re.compile(rf"(?:^{_BULLET})?[^\W_]", re.MULTILINE)
+_ENTRY = re.compile(rf"{_BULLET}|\W{{0,4}}\d{{1,2}}(?:\*\*|__|\])?[.)]")
 _ARTICLE = re.compile(r"^(?:the|an|a)\s+", re.IGNORECASE)
 
 
@@ -21,6 +24,12 @@ def answer_block(reply: str) -> str | None:
     """What the last complete answer block holds; None without one (a cut reply, or no tags)."""
     blocks = _BLOCK.findall(reply)
     return str(blocks[-1]) if blocks else None
+
+
+def spoken(reply: str) -> str:
+    """A reply from its first letter or digit on, a bullet before it included; empty while it holds none."""
+    first = _WORD.search(reply)
+    return reply[first.start() :] if first else ""
 
 
 def bare(text: str) -> str:
@@ -48,6 +57,11 @@ def numbered(text: str) -> dict[int, str]:
         if match:
             found.setdefault(int(match[1]), match[2].strip())
     return found
+
+
+def is_entry(line: str) -> bool:
+    """Whether a line, or what there is of it, begins as those of a list do: a bullet, ``1.`` or ``1)``."""
+    return _ENTRY.match(line) is not None
 
 
 def listed(text: str) -> list[str]:

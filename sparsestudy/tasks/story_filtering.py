@@ -111,7 +111,7 @@ class StoryFiltering(SetTask, StoryTask):
     def read(self, text: str, sample: Sample) -> tuple[str, ...] | None:
         """The numbers of chapters in a reply; None if it has none."""
         if self.preset == "direct":
-            text = text.lstrip("\n").split("\n")[0].split(".")[0]
+            text = text.split("\n")[0].split(".")[0]
         return chapter_numbers(text) or None
 
     def find(self, prompt: str) -> str:

@@ -17,7 +17,7 @@ from sparsestudy.tasks.parsing import guessed_iou
 from sparsestudy.tasks.pools import POOLS, fillers, inserted, spans
 from sparsestudy.tasks.presets import by_preset
 from sparsestudy.tasks.prompt import Parts, Sample
-from sparsestudy.tasks.sets import SetTask
+from sparsestudy.tasks.sets import WordSetTask, leading_entries
 
 INTRODUCTION = (
     "Read the text. It sets variables to numbers, or to other variables, whose number they then hold."
@@ -30,7 +30,7 @@ NO_NAMES = frozenset({"VAR", "AND", "THE", "ARE", "VARS", "VARIABLE", "VARIABLES
 
 
 @dataclass(frozen=True)
-class VariableTracking(SetTask, SyntheticTask):
+class VariableTracking(WordSetTask, SyntheticTask):
     """Chains of variables: the first is set to a number, each other to the one before it.
 
     Args:
@@ -127,6 +127,7 @@ class VariableTracking(SetTask, SyntheticTask):
 
     def read(self, text: str, sample: Sample) -> tuple[str, ...] | None:
         """Names in capitals; in a bare list small letters count too."""
+        text = leading_entries(text) if self.preset == "direct" else text
         shape = rf"\b[A-Z]{{{self.letters}}}\b"
         names = [name for name in re.findall(shape, text) if name not in NO_NAMES]
         if not names:
