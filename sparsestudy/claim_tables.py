@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from sparsestudy import claim_words, stats, words
+from sparsestudy import claim_words, forms, stats, words
 from sparsestudy.claims import Verdict
 from sparsestudy.claims.evidence import Evidence
 from sparsestudy.claims.specs import Cells
@@ -24,7 +24,7 @@ _SAMPLES, _FEW_SAMPLES = 100, 60
 
 def tolerances(run: Run) -> pd.DataFrame:
     """One row a curve of a run: what is known of its tolerated sparsity; empty where nothing was compared."""
-    return run.keep("tolerances", lambda: _tolerances(run))
+    return run.keep("tolerances", forms.FRAME, lambda: _tolerances(run))
 
 
 def _tolerances(run: Run) -> pd.DataFrame:
@@ -80,7 +80,7 @@ def told(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
 
 def planning() -> pd.DataFrame:
     """What numbers of pairs can find and exclude, for several shares of flips."""
-    return kept("planning", _planning)
+    return kept("planning", forms.FRAME, _planning)
 
 
 def _planning() -> pd.DataFrame:
@@ -187,7 +187,7 @@ def parts(found: list[Verdict]) -> tuple[pd.DataFrame, pd.DataFrame, str]:
 
 def checks() -> pd.DataFrame:
     """The methods on simulated data: what was tried, what was found and what was asked for."""
-    return kept("simulations", _checks)
+    return kept("simulations", forms.FRAME, _checks)
 
 
 def _checks() -> pd.DataFrame:

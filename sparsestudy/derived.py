@@ -7,7 +7,6 @@ others wait for it. Nothing is looked up under another hash, so the folder may b
 from __future__ import annotations
 
 import hashlib
-import pickle
 import platform
 from collections.abc import Callable
 from functools import lru_cache
@@ -18,6 +17,7 @@ from typing import TypeVar
 from filelock import FileLock
 
 from sparsestudy import paths
+from sparsestudy.forms import Form
 
 _COMPUTING = ("numpy", "pandas", "scipy", "xarray")
 T = TypeVar("T")
@@ -28,16 +28,17 @@ def folder() -> Path:
     return paths.ROOT / "results" / "derived"
 
 
-def kept(name: str, make: Callable[[], T], *decisive: str) -> T:
+def kept(name: str, form: Form[T], make: Callable[[], T], *decisive: str) -> T:
     """What ``make`` returns, from the disk where it was made before from the same data by the same code.
 
     Args:
         name: of the value, without dots; it takes the place of what had this name before.
+        form: how it is written and read.
         make: computes it; what it raises is raised, and nothing is kept.
         decisive: whatever the value depends on beside the package's code, such as the hash of a dataset.
     """
     key = hashlib.blake2b("\n".join([code(), *decisive]).encode(), digest_size=12).hexdigest()
-    file = folder() / f"{name}.{key}.pickle"
+    file = folder() / f"{name}.{key}.{form.suffix}"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(file.parent / f".{name}.lock")
@@ -47,15 +48,13 @@ def kept(name: str, make: Callable[[], T], *decisive: str) -> T:
     try:
         if file.is_file():
             try:
-                found: T = pickle.loads(file.read_bytes())
-            except Exception:
-                file.unlink()  # cut short or damaged, in whatever way pickle puts it
-            else:
-                return found
+                return form.read(file.read_bytes())
+            except (ValueError, KeyError, TypeError, OSError):
+                file.unlink()  # cut short or damaged: what a form says of bytes that it did not write
         value = make()
-        for old in file.parent.glob(f"{name}.*.pickle"):
+        for old in file.parent.glob(f"{name}.*.*"):
             old.unlink()
-        paths.write_bytes(file, pickle.dumps(value, protocol=5))
+        paths.write_bytes(file, form.write(value))
         return value
     finally:
         lock.release()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from sparsestudy import assets, claim_tables, claim_words, length_figures, length_tables, length_words
+from sparsestudy import assets, claim_tables, claim_words, forms, length_figures, length_tables, length_words
 from sparsestudy.claims import ledger
 from sparsestudy.claims.ledger import ESTIMANDS
 from sparsestudy.claims.specs import load
@@ -20,7 +20,7 @@ def measured(runs: list[Run]) -> list[Measured]:
 
 
 def _budgets(run: Run) -> pd.DataFrame:
-    return run.keep("budgets", lambda: length_tables.budgets(run))
+    return run.keep("budgets", forms.FRAME, lambda: length_tables.budgets(run))
 
 
 def scene(found: list[Measured]) -> str:

@@ -10,6 +10,7 @@ from sparsestudy import (
     assets,
     claim_tables,
     claim_words,
+    forms,
     pareto_figures,
     pareto_gain_figures,
     pareto_gain_words,
@@ -53,7 +54,9 @@ def measured(runs: list[Run]) -> list[Measured]:
 def _kept(run: Run) -> list[pd.DataFrame]:
     """Settings, frontiers and pairs of a run, all views below each other, computed once."""
     views = pareto_views.views(run)
-    return run.keep("costs", lambda: _tables(run, views), *(one.claim.model_dump_json() for one in views))
+    return run.keep(
+        "costs", forms.FRAMES, lambda: _tables(run, views), *(one.claim.model_dump_json() for one in views)
+    )
 
 
 def _tables(run: Run, views: list[pareto_views.View]) -> list[pd.DataFrame]:

@@ -7,10 +7,10 @@ from them by the ``glue`` role.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sparsestudy import __version__, assets, findings, paths, runfiles, tables, words
+from sparsestudy import __version__, assets, findings, forms, paths, runfiles, tables, words
 from sparsestudy.errors import StudyError
 from sparsestudy.opening import run_folders
 from sparsestudy.view import HASH_DIGITS, Run
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from sparsestudy.figures import Picture
+    from sparsestudy.shards import Shard
 
 EXPERIMENT = "accuracy"
 
@@ -166,7 +167,6 @@ def freshness(run: Run) -> tuple[str, str]:
 
     Each dataset is asked through `sparsestudy.plan`; a run without a run file is compared as it was made.
     """
-    from sparsestudy import plan
     from sparsestudy.experiments import experiment
 
     is_published = bool(run.data.attrs["published"])
@@ -177,14 +177,14 @@ def freshness(run: Run) -> tuple[str, str]:
         asked = runfiles.read(file) if file.exists() else experiment(name).parameters.parse(made)
         decisive = [json.dumps(asked.plain()), *(asked.identity(model) for model in asked.models)]
         # Every page asks, and each dataset is read and hashed for the answer.
-        plans = run.keep("states", lambda: [plan.inspect(shard) for shard in asked.shards()], *decisive)
+        plans = run.keep("states", forms.plain(list[State]), lambda: _states(asked.shards()), *decisive)
     except StudyError as error:
         return f"Run `{run.name}`", f"Whether it is up to date cannot be told: {error}"
     behind = [item for item in plans if item.state != "fresh"]
     if not behind:
         return "", ""
     if all(item.state == "missing" for item in behind):
-        missing = words.listed(f"`{item.shard.name}`" for item in behind)
+        missing = words.listed(f"`{item.shard}`" for item in behind)
         return f"Run `{run.name}` is incomplete", f"Datasets that are missing: {missing}."
     reasons = list(dict.fromkeys(reason for item in behind for reason in item.reasons))
     commits = sorted({commit_name(str(value)) for value in run.data["commit"].values.ravel() if value})
@@ -193,6 +193,21 @@ def freshness(run: Run) -> tuple[str, str]:
         f"{words.counted(len(behind), 'dataset')} of {len(plans)} differ from what this checkout would make "
         f"({'; '.join(reasons)}). The numbers are those of commit {words.listed(commits)}.",
     )
+
+
+class State(NamedTuple):
+    """Whether a dataset is up to date, and why not."""
+
+    shard: str
+    state: str
+    reasons: list[str]
+
+
+def _states(shards: Iterable[Shard]) -> list[State]:
+    from sparsestudy import plan
+
+    found = [plan.inspect(shard) for shard in shards]
+    return [State(item.shard.name, item.state, list(item.reasons)) for item in found]
 
 
 def commit_name(commit: str) -> str:

@@ -8,6 +8,7 @@ from sparsestudy import (
     assets,
     claim_tables,
     claim_words,
+    forms,
     tolerance_figures,
     tolerance_tables,
     tolerance_words,
@@ -29,7 +30,7 @@ def measured(runs: list[Run]) -> list[Measured]:
 
 
 def _tolerances(run: Run) -> pd.DataFrame:
-    return run.keep("tolerated", lambda: tolerance_tables.tolerances(run))
+    return run.keep("tolerated", forms.FRAME, lambda: tolerance_tables.tolerances(run))
 
 
 def scene(found: list[Measured]) -> str:

@@ -9,10 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from sparsestudy import tables
+from sparsestudy import forms, tables
 from sparsestudy.cells import summarise
 from sparsestudy.dataset import content_hash, open_run
 from sparsestudy.derived import kept
+from sparsestudy.forms import Form
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,27 +47,27 @@ class Run:
         found = hashlib.blake2b(digest_size=16)
         for file in sorted(folder.glob("*.nc")):
             found.update(f"{'/'.join(file.parts[-3:])}\n".encode() + file.read_bytes())
-        files = found.hexdigest()
-        place = "-".join(folder.parts[-3:])  # results or local, experiment, run
-        return cls(folder.name, kept(f"samples-{place}", lambda: open_run(folder), files), files)
+        return cls(folder.name, open_run(folder), found.hexdigest())
 
-    def keep(self, what: str, make: Callable[[], T], *decisive: str) -> T:
+    def keep(self, what: str, form: Form[T], make: Callable[[], T], *decisive: str) -> T:
         """What ``make`` returns, computed once for these files (see `sparsestudy.derived`).
 
         Args:
             what: names the value among those of this run, without dots.
+            form: how it is written and read.
             make: computes it.
             decisive: whatever it depends on beside the run and the code.
         """
         if not self.files:
             return make()
         kind = "results" if self.data.attrs["published"] else "local"
-        return kept(f"{what}-{kind}-{self.data.attrs['experiment']}-{self.name}", make, self.files, *decisive)
+        name = f"{what}-{kind}-{self.data.attrs['experiment']}-{self.name}"
+        return kept(name, form, make, self.files, *decisive)
 
     @cached_property
     def summary(self) -> xr.Dataset:
         """Its cells."""
-        return self.keep("cells", lambda: summarise(self.data))
+        return self.keep("cells", forms.DATASET, lambda: summarise(self.data))
 
     @cached_property
     def table(self) -> pd.DataFrame:

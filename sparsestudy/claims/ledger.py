@@ -13,6 +13,7 @@ from sparsestudy.claims import budgets, frontiers, methods, pairs, tolerances, t
 from sparsestudy.claims.evidence import Evidence, Outcome
 from sparsestudy.claims.specs import Claim, load
 from sparsestudy.errors import StudyError
+from sparsestudy.forms import Form, plain
 
 if TYPE_CHECKING:
     from sparsestudy.view import Run
@@ -84,7 +85,10 @@ def _kept(claim: Claim, dataset: str, run: Run | None) -> Verdict:
     """The verdict, computed once for the files of a run; several pages show it."""
     if run is None:
         return judge(claim, dataset, None)
-    return run.keep(f"claim-{claim.id}", lambda: judge(claim, dataset, run), dataset, claim.model_dump_json())
+    form: Form[Verdict] = plain(Verdict)
+    return run.keep(
+        f"claim-{claim.id}", form, lambda: judge(claim, dataset, run), dataset, claim.model_dump_json()
+    )
 
 
 def judge(claim: Claim, dataset: str, run: Run | None) -> Verdict:

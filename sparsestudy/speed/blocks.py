@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from sparsestudy import assets, paths
+from sparsestudy import assets, forms, paths
 from sparsestudy import words as general
 from sparsestudy.report import html, markdown, show_table
 from sparsestudy.speed import bars, figures, tables, words
@@ -18,7 +18,7 @@ NOTHING = "Not measured yet: no published run has timed anything."
 
 def _cases(run: Run) -> pd.DataFrame:
     """The cases of a run, of which every part of the page shows some."""
-    return run.keep("cases", lambda: tables.cases(run.data))
+    return run.keep("cases", forms.FRAME, lambda: tables.cases(run.data))
 
 
 def scene(runs: list[Run]) -> str:
