@@ -555,7 +555,7 @@ def test_a_report_is_made_again_where_what_it_is_made_of_changed(checkout: Path,
     path.write_text(path.read_text(encoding="utf-8") if path.exists() else "{}", encoding="utf-8")
     before = ingredients.digest()
     os.utime(path, (1, 1))
-    for ignored in ("book/_build/built.txt", "results/local/.logs/run.txt", "results/derived/cells.pickle"):
+    for ignored in ("book/_build/built.txt", "results/local/.logs/run.txt", "results/derived/cells.nc"):
         (checkout / ignored).parent.mkdir(parents=True, exist_ok=True)
         (checkout / ignored).write_text("changed", encoding="utf-8")
     assert ingredients.digest() == before
