@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,11 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 # Nothing in a test may reach a model hub, and the tokenizers' threads must not survive a fork.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+# A shell that starts the tests in the background has interrupts ignored, in all that they start, too: tests that
+# interrupt a run would wait for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Without a GPU triton's kernels are interpreted; triton looks once, when it is first imported.
 if not Path("/dev/nvidiactl").exists():
