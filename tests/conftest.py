@@ -19,8 +19,8 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-# Where a shell starts the tests in the background, interrupts are ignored, also by what the tests start: those
-# that interrupt a run would wait for ever.
+# Where a shell starts the tests in the background, interrupts are ignored, also by what the tests start, and
+# those that interrupt a run would wait for ever.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
