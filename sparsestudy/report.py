@@ -7,6 +7,7 @@ from them by the ``glue`` role.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -191,8 +192,18 @@ def freshness(run: Run) -> tuple[str, str]:
     return (
         f"Run `{run.name}` was made with earlier code",
         f"{words.counted(len(behind), 'dataset')} of {len(plans)} differ from what this checkout would make "
-        f"({'; '.join(reasons)}). The numbers are those of commit {words.listed(commits)}.",
+        f"({'; '.join(_together(reasons))}). The numbers are those of commit {words.listed(commits)}.",
     )
+
+
+_CODE = re.compile(r"the code of (\S+) changed")
+
+
+def _together(reasons: list[str]) -> list[str]:
+    """The reasons why datasets are stale, all changes of code in one."""
+    names = [found[1] for reason in reasons if (found := _CODE.fullmatch(reason))]
+    others = [reason for reason in reasons if not _CODE.fullmatch(reason)]
+    return [*others, *([f"the code of {words.listed(names)} changed"] if names else [])]
 
 
 class State(NamedTuple):

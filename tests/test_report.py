@@ -390,6 +390,7 @@ def test_a_run_made_with_other_code_says_so(checkout: Path) -> None:
     assert title == "Run `study` was made with earlier code"
     assert "1 dataset of 1 differ" in text
     assert "changed" in text or "lacks" in text
+    assert text.count("the code of") <= 1, "all changes of code are told together"
     assert "`000000000000`" in text
 
 
