@@ -82,10 +82,14 @@ def compared(model: Any, method: Method, rows: list[list[int]], tolerance: float
     assert relative_error(our_steps, their_steps) <= tolerance
 
 
+def interpretable(methods: list[Method]) -> list[Any]:
+    """The methods; a window has a range for each query, which the interpreter takes a second for."""
+    return [pytest.param(one, marks=pytest.mark.slow) if one.name == "window" else one for one in methods]
+
+
 @needs_triton
-@pytest.mark.parametrize("method", [*chosen(), TOKENS], ids=variant_id)
+@pytest.mark.parametrize("method", interpretable([*chosen(), TOKENS]), ids=variant_id)
 def test_a_model_reads_the_same_with_either_backend(model: Any, method: Method) -> None:
-    # A window has a range for each query, which the interpreter takes a second for.
     rows = [prompt(24), prompt(17, 1)] if method.name == "window" else [prompt(70), prompt(41, 1)]
     compared(model, method, rows, LOGITS)
 

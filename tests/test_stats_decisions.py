@@ -51,7 +51,7 @@ def test_copies_of_samples_count_once() -> None:
 
 
 def test_the_exponent_is_covered(full_size: bool) -> None:
-    runs = 1000
+    runs = 1000 if full_size else 500
     assert COVERED[0] <= simulation.exponent_coverage(runs, 8, 0.6, 0.3, seed=1) <= COVERED[1]
     if full_size:
         assert COVERED[0] <= simulation.exponent_coverage(runs, 8, 1.0, 0.2, seed=2) <= COVERED[1]
