@@ -18,7 +18,7 @@ from sparsestudy.seeds import short_hash
 from sparsestudy.settings import DENSE, Setting
 from sparsestudy.shards import Shard
 from sparsestudy.staleness import shard_key
-from sparsestudy.units import Unit, Units, cut, folder
+from sparsestudy.units import Unit, Units, batch_size, cut, folder
 
 # A sparse prefill against a dense one: 1 to 20 times as long in the published study of SmolLM2, growing from
 # 512 to 4,096 tokens. It only decides how work is cut and in which order it is done.
@@ -78,12 +78,6 @@ def kind(setting: Setting) -> str:
     if setting.phase == "prefill":
         return "sparse prefill"
     return "sparse decode" if setting.tail == "dense" else "sparse decode of question and reply"
-
-
-def batch_size(shard: Shard) -> int:
-    """Prompts of a full batch."""
-    tokens: int = shard.run.batch_tokens
-    return max(1, tokens // shard.length)
 
 
 def divide(work: evaluate.Work, tag: str, rates: Rates) -> Units:

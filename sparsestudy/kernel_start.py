@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 PATIENCE = 300
-"""Seconds until a kernel must answer; nbclient's own 60 are too few for cold files on a busy machine."""
+"""Seconds until a kernel must answer; nbclient's own 60 once ended a build on a busy machine."""
 _SHORT = Path("/tmp")
 
 

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from sparsestudy.jobs import Todo
 from sparsestudy.progress import Display, duration, line
 from sparsestudy.runs import title
-from sparsestudy.units import Units
+from sparsestudy.units import Units, batch_size
+from sparsestudy.words import counted
 
 
 class View:
@@ -28,10 +29,10 @@ class View:
 
     def announce(self, gpus: int, threads: int) -> None:
         """The plan, as far as it is known before a model runs."""
-        where = f"{gpus} GPU{'s' if gpus > 1 else ''}" if gpus else f"the CPU, threads each: {threads}"
-        self.say(f"{len(self.todo.shards)} datasets to make, {self.todo.jobs} workers on {where}")
+        where = counted(gpus, "GPU") if gpus else f"the CPU, threads each: {threads}"
+        self.say(f"{counted(len(self.todo.shards), 'dataset')} to make, {self.todo.jobs} workers on {where}")
         for shard in self.todo.shards:
-            size = max(1, shard.run.batch_tokens // shard.length)
+            size = batch_size(shard)
             batches = -(-shard.run.samples // size) * len(shard.run.tasks)
             cells = len(shard.run.methods) * len(shard.run.sparsities)
             self.say(f"  {title(shard)}: {batches} batches of at most {size} prompts, each in {cells} cells")
@@ -59,7 +60,7 @@ class View:
         fresh = sum(one.seconds for one in units.values()) - left - sum(self.before.values())
         # By the pace so far, because predictions are of one worker with the device to itself.
         pace = (time.monotonic() - self.started) / fresh if fresh > 0 else None
-        shards = f"{len(units)} of {len(self.todo.shards)} datasets"
+        shards = f"{len(units)} of {counted(len(self.todo.shards), 'dataset')}"
         text = line(f"units of work of {shards}", done, total, None if pace is None else pace * left)
         if text != self.shown:
             self.display.update(text)

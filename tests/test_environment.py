@@ -14,12 +14,15 @@ from argparse import Namespace
 from pathlib import Path
 from types import ModuleType
 
+import nbclient
+import nbformat
 import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
+from sparsestudy import kernel_start, site
 from sparsestudy.commands import doctor
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -60,6 +63,28 @@ def pins_for(environment: dict[str, str]) -> dict[str, str]:
 def requirements() -> list[Requirement]:
     extras = [text for group in PROJECT["optional-dependencies"].values() for text in group]
     return [Requirement(text) for text in [*PROJECT["dependencies"], *extras]]
+
+
+def test_a_kernel_is_spoken_to_by_sockets_of_its_own() -> None:
+    notebook = nbformat.v4.new_notebook()
+    cell = "import ipykernel, json\nprint(json.loads(ipykernel.get_connection_info())['transport'], end='')"
+    notebook.cells = [nbformat.v4.new_code_cell(cell)]
+    kernel_start.execute(notebook)
+    assert notebook.cells[0].outputs[0]["text"] == "ipc"
+    places = []
+    for _ in range(2):
+        with kernel_start.transport() as config:
+            places.append(Path(config.KernelManager.ip))
+            assert places[-1].parent.is_dir()
+            assert len(str(places[-1])) < 90, "a socket's path holds about a hundred characters"
+    assert places[0] != places[1]
+    assert not any(place.parent.exists() for place in places)
+
+
+def test_the_report_runs_its_cells_by_what_the_builder_replaces() -> None:
+    cells = importlib.import_module("jupyter_cache.executors.utils")
+    assert cells.executenb is nbclient.execute
+    assert "cells.executenb = kernel_start.execute" in site._BUILDER
 
 
 def test_lock_and_conda_file_are_what_make_lock_writes_from_these_lists() -> None:
