@@ -100,18 +100,18 @@ def stamp(dataset: xr.Dataset, shard: Shard) -> xr.Dataset:
     """Add what identifies the dataset: attributes, commit, versions and the staleness key.
 
     Args:
-        dataset: one shard's data, from :func:`blank`, filled in.
+        dataset: one shard's data, from :func:`blank`, filled in; the key follows the backends it records.
         shard: the shard that it belongs to.
     """
     from sparsestudy import provenance
-    from sparsestudy.staleness import shard_key
+    from sparsestudy.staleness import recorded, shard_key
 
     stamped = dataset.copy()
     variables = experiment(shard.run.experiment).schema.variables
     for name, text in {
         "commit": provenance.commit(),
         "versions": provenance.versions(),
-        "key": json.dumps(shard_key(shard), sort_keys=True),
+        "key": json.dumps(shard_key(shard, recorded(dataset)), sort_keys=True),
     }.items():
         stamped[name] = (variables[name].dims, np.full((1, 1), text, dtype=object))
     stamped.attrs = attributes(shard)

@@ -2,24 +2,29 @@
 
 The code of a method or task is the syntax tree of its module and of every module of the package that
 this one imports, directly or not, without comments, docstrings and formatting. The hash is the same on
-every supported Python.
+every supported Python. The kernels are a component of their own, which only datasets have that they computed.
 """
 
 from __future__ import annotations
 
 import ast
-import hashlib
 import importlib.util
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sparsestudy.syntax import parsed, source_hash, text_hash
+
 if TYPE_CHECKING:
+    import xarray as xr
+
     from sparsestudy.shards import Shard
 
 PACKAGE = "sparsestudy"
+# The folder of the kernels, their component, and the backend, as datasets record it, that runs them.
+KERNELS, COMPONENT, BACKEND = f"{PACKAGE}.kernels", "code:kernels", "triton"
 # Modules that move files, text and settings but compute no number: an edit there makes nothing stale.
 # Registries are here because a new line in one would make every method stale.
 OUTSIDE = frozenset(
@@ -48,6 +53,7 @@ OUTSIDE = frozenset(
         ".validation",
         ".provenance",
         ".staleness",
+        ".syntax",
         ".progress",
         ".models",
         ".weights",
@@ -56,12 +62,13 @@ OUTSIDE = frozenset(
 )
 
 
-def _hash(text: str) -> str:
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-
-
-def shard_key(shard: Shard) -> dict[str, str]:
+def shard_key(shard: Shard, backends: Collection[str] | None = None) -> dict[str, str]:
     """The components that decide whether a shard's dataset is up to date, by name. Imports no torch.
+
+    Args:
+        shard: model and length.
+        backends: what computed the dataset (:func:`recorded`); None, where none is made yet, is everything
+            that the run may use.
 
     Raises:
         StudyError: the model, a method or a task is not registered.
@@ -75,14 +82,21 @@ def shard_key(shard: Shard) -> dict[str, str]:
     plain = run.plain()
     decisive = {name: plain[name] for name in kind.decisive} | {"model": shard.model, "length": shard.length}
     key = {
-        "parameters": _hash(json.dumps(decisive, sort_keys=True)),
+        "parameters": text_hash(json.dumps(decisive, sort_keys=True)),
         "weights": run.identity(shard.model),
         f"code:{kind.entry.rpartition('.')[2]}": code_hash(kind.entry),
     }
     for spec in run.methods:
         key |= {f"code:{name}": code_hash(METHODS.module(name)) for name in named(spec.name, spec.fields)}
     key |= {f"code:{spec.name}": code_hash(TASKS.module(spec.name)) for spec in run.task_specs()}
+    if BACKEND in backends if backends is not None else run.backend != "torch":
+        key[COMPONENT] = _code_hash(kernels(kind.entry))
     return key
+
+
+def recorded(dataset: xr.Dataset) -> set[str]:
+    """The backends that computed a dataset, as it says itself."""
+    return {str(name) for name in dataset["backend"].values.ravel()}
 
 
 def named(name: str, fields: Mapping[str, Any]) -> list[str]:
@@ -97,7 +111,7 @@ def code_of(name: str, fields: Mapping[str, Any]) -> str:
     """A hash of the code of a method variant."""
     from sparsestudy.methods import METHODS
 
-    return _hash(" ".join(code_hash(METHODS.module(part)) for part in named(name, fields)))
+    return text_hash(" ".join(code_hash(METHODS.module(part)) for part in named(name, fields)))
 
 
 def explain(stored: dict[str, str], current: dict[str, str]) -> list[str]:
@@ -109,7 +123,8 @@ def explain(stored: dict[str, str], current: dict[str, str]) -> list[str]:
         kind, _, part = name.partition(":")
         if kind == "code" and name not in current:
             reasons.append(f"it holds {part}, which the run no longer has")
-        elif kind == "code" and name not in stored:
+        # Datasets that are older than the component hold the kernels in other code, as it was.
+        elif kind == "code" and name not in stored and name != COMPONENT:
             reasons.append(f"it lacks {part}")
         else:
             subject = f"the code of {part}" if kind == "code" else f"the {kind}"
@@ -118,13 +133,25 @@ def explain(stored: dict[str, str], current: dict[str, str]) -> list[str]:
 
 
 def code_hash(module: str) -> str:
-    """A hash of a module's code and of the package's code that it imports."""
-    parts = [f"{name} {_module_hash(_source(name))}" for name in sorted(closure(module))]
-    return _hash("\n".join(parts))
+    """A hash of a module's code and of the package's code that it imports, the kernels left out."""
+    return _code_hash(closure(module))
+
+
+def _code_hash(modules: Collection[str]) -> str:
+    return text_hash("\n".join(f"{name} {source_hash(_source(name))}" for name in sorted(modules)))
 
 
 def closure(module: str) -> set[str]:
-    """The module and the modules of the package that it imports, directly or not, less ``OUTSIDE``."""
+    """The module and those of the package that it imports, directly or not, less ``OUTSIDE`` and kernels."""
+    return _closure(module, with_kernels=False)
+
+
+def kernels(module: str) -> set[str]:
+    """What the kernels add to a module's closure: they themselves, and what only they import."""
+    return _closure(module, with_kernels=True) - closure(module)
+
+
+def _closure(module: str, with_kernels: bool) -> set[str]:
     found: set[str] = set()
     waiting = [module]
     while waiting:
@@ -132,7 +159,10 @@ def closure(module: str) -> set[str]:
         if name in found:
             continue
         found.add(name)
-        waiting += [other for other in _imports(name, _source(name)) if other not in OUTSIDE]
+        for other in _imports(name, _source(name)):
+            kernel = other == KERNELS or other.startswith(f"{KERNELS}.")
+            if other not in OUTSIDE and (with_kernels or not kernel):
+                waiting.append(other)
     return found
 
 
@@ -169,7 +199,7 @@ def _imports(module: str, source: str) -> list[str]:
 def _named(module: str, source: str, is_package: bool) -> tuple[str, ...]:
     """What of the package a source text imports, modules and things in them."""
     found: dict[str, None] = {}
-    for node in ast.walk(_parsed(source)):
+    for node in ast.walk(parsed(source)):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -183,62 +213,3 @@ def _named(module: str, source: str, is_package: bool) -> tuple[str, ...]:
             continue
         found |= dict.fromkeys(name for name in names if name.split(".")[0] == PACKAGE)
     return tuple(found)
-
-
-@lru_cache(maxsize=1024)
-def _parsed(source: str) -> ast.Module:
-    return ast.parse(source)
-
-
-@lru_cache(maxsize=1024)
-def _module_hash(source: str) -> str:
-    return source_hash(source)
-
-
-def source_hash(source: str) -> str:
-    """A hash of a program text that changes with the program and not with how it is written."""
-    return _hash(json.dumps(_canonical(_parsed(source))))
-
-
-def _canonical(node: Any) -> Any:
-    """A syntax tree as lists, without what differs between Python versions or has no effect."""
-    if isinstance(node, ast.AST):
-        fields = []
-        for name, value in ast.iter_fields(node):
-            if name in ("ctx", "kind", "type_comment", "type_ignores"):
-                continue
-            if name == "body" and isinstance(value, list):
-                value = _without_docstring(node, value)
-            if isinstance(node, ast.JoinedStr) and name == "values":
-                value = _joined_text(value)
-            # Newer versions add fields that are empty in code that older ones can read.
-            if value is None and isinstance(node, ast.Constant):
-                fields.append([name, "NoneType", "None"])
-            elif value is not None and value != []:
-                fields.append([name, _canonical(value)])
-        return [type(node).__name__, *fields]
-    if isinstance(node, list):
-        return [_canonical(item) for item in node]
-    return [type(node).__name__, repr(node)]
-
-
-def _without_docstring(node: ast.AST, body: list[Any]) -> list[Any]:
-    """The body of a module, class or function without its docstring."""
-    holders = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    if isinstance(node, holders) and body and isinstance(body[0], ast.Expr):
-        first = body[0].value
-        if isinstance(first, ast.Constant) and isinstance(first.value, str):
-            return body[1:]
-    return body
-
-
-def _joined_text(values: list[Any]) -> list[Any]:
-    """The parts of an f-string; versions differ in how they cut the text between the braces."""
-    joined: list[Any] = []
-    for value in values:
-        text = isinstance(value, ast.Constant) and isinstance(value.value, str)
-        if text and joined and isinstance(joined[-1], ast.Constant):
-            joined[-1] = ast.Constant(joined[-1].value + value.value)
-        elif not text or value.value:
-            joined.append(value)
-    return joined

@@ -15,11 +15,17 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from synthetic import parse
+from synthetic import parse, synthetic_shard
+from synthetic_speed import synthetic_speed
 
-from sparsestudy import staleness
+from sparsestudy import dataset as ds
+from sparsestudy import paths, plan, staleness
+from sparsestudy.experiments import EXPERIMENTS
 from sparsestudy.methods import METHODS
-from sparsestudy.staleness import closure, code_hash, explain, shard_key, source_hash
+from sparsestudy.shards import Shard
+from sparsestudy.speed.parameters import SpeedParameters
+from sparsestudy.staleness import closure, code_hash, explain, kernels, shard_key
+from sparsestudy.syntax import source_hash
 from sparsestudy.tasks import TASKS
 
 PROGRAM = '''
@@ -139,7 +145,8 @@ def _interpreters() -> dict[str, str]:
 HASHES = """
 import json, sys
 from pathlib import Path
-from sparsestudy.staleness import code_hash, source_hash
+from sparsestudy.staleness import code_hash
+from sparsestudy.syntax import source_hash
 sources = sorted(Path(sys.argv[1]).rglob("*.py"))
 print(json.dumps([[source_hash(s.read_text(encoding="utf-8")) for s in sources], source_hash(sys.argv[2]),
                   code_hash("sparsestudy.methods.quest")]))
@@ -232,6 +239,80 @@ def test_a_control_depends_on_the_method_that_it_stands_beside(package: Path) ->
     file.write_text(file.read_text(encoding="utf-8") + "\nextra = 1\n", encoding="utf-8")
     after = shard_key(shard)
     assert {name for name in before if before[name] != after[name]} == {"code:quest"}
+
+
+def _kernel_modules(package: Path) -> set[str]:
+    return {path.stem for path in (package / "kernels").glob("*.py")} - {"__init__"}
+
+
+def test_the_kernels_are_a_component_of_their_own(package: Path) -> None:
+    entries = {name: experiment.entry for name, experiment in EXPERIMENTS.items()}
+    for entry in entries.values():
+        assert not {name for name in closure(entry) if name.startswith(staleness.KERNELS)}
+    # Where they are timed, all count; the one that tunes them computes nothing.
+    timed = {f"{staleness.KERNELS}.{name}" for name in _kernel_modules(package) - {"tuning"}}
+    assert kernels(entries["speed"]) == timed | {staleness.KERNELS}
+    # Models run those alone that stand in for plain torch.
+    assert {f"{staleness.KERNELS}.{name}" for name in ("prefill", "decode")} <= kernels(entries["accuracy"])
+    assert kernels(entries["accuracy"]) < kernels(entries["speed"])
+    # What nothing else of the package uses, the component holds with them.
+    (package / "extra.py").write_text("value = 1\n")
+    prefill = package / "kernels" / "prefill.py"
+    prefill.write_text(prefill.read_text(encoding="utf-8") + "\nfrom sparsestudy import extra\n")
+    assert "sparsestudy.extra" in kernels(entries["accuracy"])
+
+
+def _accuracy(backends: list[str]) -> tuple[Shard, Any]:
+    """A dataset whose methods were computed by these backends."""
+    shard = parse({"methods": ["dense", "quest"], "samples": 2, "sparsities": [0, 500]}).shards()[0]
+    data = synthetic_shard(shard)
+    data["backend"].values[0, :, 0] = backends
+    return shard, data
+
+
+def _speed(backend: str) -> tuple[Shard, Any]:
+    given = {"run": "timed", "models": ["tiny"], "kernels_of": ["tiny"], "lengths": [16384]}
+    shard = SpeedParameters.parse(given).shards()[0]
+    data = synthetic_speed(shard)
+    data["backend"].values[:] = backend
+    return shard, data
+
+
+@pytest.mark.parametrize(
+    ("made", "edited", "stale"),
+    [
+        (lambda: _accuracy(["torch", "torch"]), "prefill", False),
+        (lambda: _accuracy(["torch", "triton"]), "prefill", True),
+        (lambda: _accuracy(["torch", "triton"]), "split", True),
+        # No model runs it.
+        (lambda: _accuracy(["torch", "triton"]), "top", False),
+        (lambda: _speed("triton"), "prefill", True),
+        (lambda: _speed("triton"), "top", True),
+        (lambda: _speed("triton"), "tuning", False),
+        (lambda: _speed("torch"), "top", False),
+    ],
+)
+def test_an_edit_of_a_kernel_makes_stale_what_kernels_computed(
+    made: Any, edited: str, stale: bool, package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    shard, data = made()
+    ds.save(ds.stamp(data, shard), shard.path)
+    assert plan.inspect(shard).state == "fresh"
+    file = package / "kernels" / f"{edited}.py"
+    file.write_text(file.read_text(encoding="utf-8") + "\nextra = 1\n", encoding="utf-8")
+    found = plan.inspect(shard)
+    assert found.reasons == (("the code of kernels changed",) if stale else ())
+    assert found.state == ("stale" if stale else "fresh")
+
+
+def test_what_is_not_made_yet_counts_the_kernels_that_it_may_use() -> None:
+    of = {name: shard_key(parse({"backend": name}).shards()[0]) for name in ("auto", "torch", "triton")}
+    assert of["auto"] == of["triton"]
+    assert explain(of["torch"], of["auto"]) == ["the code of kernels changed"]
+    shard = parse({"backend": "auto"}).shards()[0]
+    assert shard_key(shard, {"torch"}) == of["torch"]
+    assert shard_key(shard, {"torch", "triton"}) == of["triton"]
 
 
 def test_imports_inside_functions_and_relative_ones_count(package: Path) -> None:
