@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from sparsestudy import paths
+from sparsestudy.batch_size import batch_size
 from sparsestudy.errors import StudyError, Unreachable
 from sparsestudy.generate import Prompt, prefill
 from sparsestudy.methods.base import Context, Method, Scores
@@ -148,7 +149,7 @@ class Calibration:
         if self._scores is None:
             recorder = _Recorder(self._scorers)
             prompts = self._calibration_prompts()
-            size = max(1, self._shard.run.batch_tokens // self._shard.length)
+            size = batch_size(self._shard)
             progress = Progress(len(prompts), f"{self._shard.model} at {self._shard.length}, calibration")
             for start in range(0, len(prompts), size):
                 batch = prompts[start : start + size]

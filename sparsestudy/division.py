@@ -13,12 +13,13 @@ import torch
 
 from sparsestudy import evaluate, provenance
 from sparsestudy.batch import Case
+from sparsestudy.batch_size import batch_size
 from sparsestudy.generate import Prompt, decode, prefill
 from sparsestudy.seeds import short_hash
 from sparsestudy.settings import DENSE, Setting
 from sparsestudy.shards import Shard
 from sparsestudy.staleness import shard_key
-from sparsestudy.units import Unit, Units, batch_size, cut, folder
+from sparsestudy.units import Unit, Units, cut, folder
 
 # A sparse prefill against a dense one: 1 to 20 times as long in the published study of SmolLM2, growing from
 # 512 to 4,096 tokens. It only decides how work is cut and in which order it is done.

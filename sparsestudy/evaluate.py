@@ -17,6 +17,7 @@ import torch
 from sparsestudy import paths, provenance
 from sparsestudy.backends import names
 from sparsestudy.batch import Case, run_batch
+from sparsestudy.batch_size import batch_size
 from sparsestudy.calibration import Calibration
 from sparsestudy.collect import collect, device_name
 from sparsestudy.errors import StudyError
@@ -121,7 +122,7 @@ def evaluate(work: Work, model: Any, tokenizer: Any) -> xr.Dataset:
     """
     work = settle(work, model, tokenizer)
     run, shard = work.shard.run, work.shard
-    size = max(1, run.batch_tokens // shard.length)
+    size = batch_size(shard)
     starts = range(0, run.samples, size)
     tag = checkpoint_tag(work, model)
     settings = [work.settings(t) for t in range(len(work.tasks))]

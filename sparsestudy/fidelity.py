@@ -18,6 +18,7 @@ from torch import Tensor
 
 from sparsestudy import dataset as ds
 from sparsestudy.backends import names
+from sparsestudy.batch_size import batch_size
 from sparsestudy.calibration import Calibration
 from sparsestudy.collect import device_name
 from sparsestudy.fidelity_schema import FIDELITY
@@ -139,10 +140,10 @@ def capture(shard: ShardOf[FidelityParameters], model: Any, tokenizer: Any) -> x
 
 def _run(bench: Bench) -> None:
     """Every setting on every text, some texts at a time."""
-    run, label = bench.shard.run, f"{bench.shard.model} at {bench.length}, fidelity"
+    label = f"{bench.shard.model} at {bench.length}, fidelity"
     progress = Progress(len(bench.tokens) * max(1, len(bench.settings)), label)
     begin = time.monotonic()
-    for number, tokens in enumerate(bench.tokens.split(max(1, run.batch_tokens // bench.length))):
+    for number, tokens in enumerate(bench.tokens.split(batch_size(bench.shard))):
         start, dense_steps = _observe(bench, tokens)
         # One text at a time: the dense logits of a text of 1k tokens are 200 MB.
         for row in tokens.split(1):

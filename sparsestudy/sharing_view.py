@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
+from sparsestudy.batch_size import batch_size
 from sparsestudy.jobs import Todo
 from sparsestudy.progress import Display, duration, line
 from sparsestudy.runs import title
-from sparsestudy.units import Units, batch_size
+from sparsestudy.units import Units
 from sparsestudy.words import counted
 
 

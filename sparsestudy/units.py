@@ -56,12 +56,6 @@ class Unit:
         return f"{self.batch}-{self.first:04d}-{self.stop:04d}"
 
 
-def batch_size(shard: Shard) -> int:
-    """Prompts of a full batch."""
-    tokens: int = shard.run.batch_tokens
-    return max(1, tokens // shard.length)
-
-
 def cut(seconds: Sequence[float]) -> list[tuple[int, int]]:
     """Cut the settings of a batch into units: pairs of first index and index after the last.
 

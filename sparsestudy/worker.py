@@ -13,12 +13,13 @@ import torch
 
 from sparsestudy import evaluate, models, paths
 from sparsestudy.batch import run_batch
+from sparsestudy.batch_size import batch_size
 from sparsestudy.division import Rates, divide, plan_file
 from sparsestudy.errors import StudyError
 from sparsestudy.jobs import Todo, alive_lock, die_with, redirect
 from sparsestudy.progress import FILE_VARIABLE, Progress
 from sparsestudy.shards import Shard
-from sparsestudy.units import Unit, Units, batch_size, claim
+from sparsestudy.units import Unit, Units, claim
 
 _POLL_SECONDS = 0.5
 

@@ -17,6 +17,7 @@ from tiny import NAME, write_checkout, write_model
 
 from sparsestudy import cost, dataset, models, paths
 from sparsestudy.architecture import Architecture
+from sparsestudy.batch_size import batch_size
 from sparsestudy.errors import StudyError
 from sparsestudy.evaluate import evaluate, placement, prepare, settle
 from sparsestudy.methods import METHODS
@@ -95,6 +96,19 @@ def test_dense_prefills_are_shared_and_equal_settings_run_once() -> None:
     # each of the two prefill methods at two sparsities.
     assert sorted(prefills) == sorted([2, 1] * (2 + 4))
     assert len(work.settings(0)) == 1 + 4 + 4
+
+
+@pytest.mark.usefixtures("checkout")
+@pytest.mark.parametrize(("tokens", "length", "prompts"), [(512, 256, 2), (767, 256, 2), (1, 256, 1)])
+def test_a_batch_holds_as_many_prompts_as_fit(tokens: int, length: int, prompts: int) -> None:
+    given = RUN | {"batch_tokens": tokens, "lengths": [length]}
+    assert batch_size(AccuracyParameters.parse(given).shards()[0]) == prompts
+
+
+def test_one_module_alone_counts_the_prompts_of_a_batch(root: Path) -> None:
+    package = root / "sparsestudy"
+    reading = {file.name for file in package.rglob("*.py") if ".batch_tokens" in file.read_text("utf-8")}
+    assert reading == {"batch_size.py"}
 
 
 @pytest.mark.usefixtures("checkout")
