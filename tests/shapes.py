@@ -43,7 +43,7 @@ def context(
         page_bounds=bounds,
         prefilled=(real - 1).clamp(min=1),
         question=(real - 8).clamp(min=0),
-        salt=lambda: real.long(),
+        salt=lambda: real.to(k.device),
     )
 
 

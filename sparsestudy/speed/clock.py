@@ -84,7 +84,11 @@ def graphed(call: Call) -> Call:
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         call()
-    replay: Call = graph.replay
+
+    # A graph reads the memory that the call has read: what it refers to lives as long as the replay.
+    def replay(_: Call = call) -> None:
+        graph.replay()
+
     return replay
 
 
