@@ -124,7 +124,12 @@ def test_refusals_say_why(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
             tokens,
             "take key ranges of query blocks, and oracle chooses row by row",
         ),
-        ("triton", build("llama", torch.float64).to(DEVICE), quest, "its kernels do not take float64; use 'torch' or"),
+        (
+            "triton",
+            build("llama", torch.float64).to(DEVICE),
+            quest,
+            "its kernels do not take float64; use 'torch' or",
+        ),
     ]:
         with pytest.raises(StudyError, match=said), sparse_attention(what, method, name):
             pass

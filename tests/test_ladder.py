@@ -20,7 +20,7 @@ from transformers import AutoTokenizer, LlamaForCausalLM
 from sparsestudy import models, paths
 from sparsestudy.architecture import Architecture
 from sparsestudy.errors import StudyError
-from sparsestudy.ladder import table
+from sparsestudy.ladder import stored, table
 from sparsestudy.ladder.__main__ import main
 from sparsestudy.ladder.checkpoint import save
 from sparsestudy.ladder.curve import exact
@@ -33,6 +33,7 @@ from sparsestudy.ladder.run import SCHEDULE, Request, card, recipe_of, run
 from sparsestudy.ladder.rungs import CONTEXT, NANO, RUNGS
 from sparsestudy.ladder.schedule import FEW, MANY, Schedule, Stage
 from sparsestudy.ladder.score import scores
+from sparsestudy.ladder.stored import Stored, store
 from sparsestudy.ladder.tokenizer import Twin, build, identity
 from sparsestudy.ladder.train import Recipe, Trained, factor, train
 from sparsestudy.ladder.vocabulary import EOS, LARGEST, PAD, UNKNOWN, words
@@ -288,7 +289,33 @@ def test_a_few_steps_lower_the_loss_and_two_runs_are_alike(tmp_path: Path) -> No
     assert not one.ended_early
     assert [json.loads(line) for line in (tmp_path / "curve.jsonl").open()] == one.curve
     two = train(recipe, "cpu", shown=False)
-    assert all(torch.equal(a, b) for a, b in zip(one.model.parameters(), two.model.parameters(), strict=True))
+    store(batches, tmp_path / "batches", workers=1)
+    three = train(replace(recipe, stored=tmp_path / "batches"), "cpu", shown=False)
+    for other in (two, three):
+        pairs = zip(one.model.parameters(), other.model.parameters(), strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_stored_batches_are_those_that_are_built_for_each_training(tmp_path: Path) -> None:
+    batches = small(("needle", "cwe"))
+    built = store(batches, tmp_path / "batches", workers=2)
+    assert built == len(batches) > 50
+    assert store(batches, tmp_path / "batches", workers=2) == 0
+    for number, batch in enumerate(Stored(batches, tmp_path / "batches")):
+        for a, b in zip(vars(batch).values(), vars(batches[number]).values(), strict=True):
+            assert np.array_equal(a, b) if isinstance(a, np.ndarray) else a == b
+
+
+def test_stored_batches_of_another_training_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches = small(("needle",))
+    Stored(batches, tmp_path)
+    with pytest.raises(StudyError, match="holds batches with seed 0; choose an empty folder or the"):
+        Stored(replace(batches, seed=1), tmp_path)
+    monkeypatch.setattr(stored, "PATIENCE", 0.02)
+    with pytest.raises(StudyError, match=r"Batch 0 has not come .* build it with"):
+        next(iter(Stored(batches, tmp_path)))
 
 
 def test_time_that_is_over_ends_a_training_and_is_told() -> None:

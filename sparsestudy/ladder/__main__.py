@@ -1,4 +1,4 @@
-"""The command line: ``python -m sparsestudy.ladder table | tokenizer | train | score``."""
+"""The command line: ``python -m sparsestudy.ladder table | tokenizer | batches | train | score``."""
 
 from __future__ import annotations
 
@@ -34,19 +34,24 @@ def parser() -> argparse.ArgumentParser:
     tokenizer.set_defaults(run=_tokenizer)
     train = commands.add_parser("train", help="train one rung and write its checkpoint and card")
     train.add_argument("--rung", required=True)
-    train.add_argument("--seed", type=int, default=0)
     train.add_argument("--out", type=Path, required=True, metavar="DIR", help="one folder a rung goes here")
     train.add_argument("--seconds", type=float, default=math.inf, help="end the training by then")
-    train.add_argument("--workers", type=int, default=14, help="processes that build batches")
-    train.add_argument(
-        "--schedule", help="length:millions of tokens[:share of drills],… instead of the usual"
-    )
     train.add_argument("--set", help="name=value,… instead of the rung's rate, deviation, local, …")
-    train.add_argument("--tasks", help="only these, separated by commas")
-    train.add_argument("--short", type=int, help="up to this length batches have fewer tokens")
+    train.add_argument("--batches", type=Path, metavar="DIR", help="read the batches that `batches` builds")
     train.add_argument("--scored", help="lengths of the scores, separated by commas, instead of all")
     train.add_argument("--eager", action="store_true", help="compile nothing")
     train.set_defaults(run=_train)
+    batches = commands.add_parser("batches", help="build batches once, for several trainings")
+    batches.add_argument("--out", type=Path, required=True, metavar="DIR")
+    batches.set_defaults(run=_batches)
+    for command in (train, batches):
+        command.add_argument("--seed", type=int, default=0)
+        command.add_argument("--workers", type=int, default=14, help="processes that build batches")
+        command.add_argument(
+            "--schedule", help="length:millions of tokens[:share of drills],… instead of the usual"
+        )
+        command.add_argument("--tasks", help="only these, separated by commas")
+        command.add_argument("--short", type=int, help="up to this length batches have fewer tokens")
     score = commands.add_parser("score", help="score a checkpoint with generated answers")
     score.add_argument("folder", type=Path)
     score.add_argument("--scored", help="lengths, separated by commas, instead of all")
@@ -82,8 +87,17 @@ def _train(args: argparse.Namespace) -> None:
         "scored",
         "eager",
         "short",
+        "batches",
     )
     print(run(Request(**{name: getattr(args, name) for name in names})))
+
+
+def _batches(args: argparse.Namespace) -> None:
+    from sparsestudy.ladder.run import batches_of
+    from sparsestudy.ladder.stored import store
+
+    built = store(batches_of(args.seed, args.schedule, args.short, args.tasks), args.out, args.workers)
+    print(f"{built} batches built in {args.out}")
 
 
 def _score(args: argparse.Namespace) -> None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sparsestudy.errors import StudyError
-from sparsestudy.ladder.drill import ASKED, PAIRS, VARIABLES, drilled
+from sparsestudy.ladder.drill import ASKED, LISTED, PAIRS, VARIABLES, drilled
 from sparsestudy.ladder.mixture import NAMES, reply, variants
 from sparsestudy.ladder.schedule import MANY, Schedule
 from sparsestudy.ladder.tokenizer import Twin, identity
@@ -112,9 +112,10 @@ class Batches:
         raise StudyError(f"No task fits {length} tokens; begin with longer texts.")
 
     def _drill(self, rng: random.Random, length: int, index: int) -> Row:
-        """A drill of one of the tasks, or pairs; pairs where it does not fit."""
+        """A drill of one of the tasks, or pairs while texts are short; pairs where it does not fit."""
         pairs = [PAIRS, VARIABLES] if "vt" in self.tasks else [PAIRS]
-        name = rng.choice([*pairs, *(name for name in self.tasks if name in ASKED)])
+        asked = [name for name in self.tasks if name in ASKED]
+        name = rng.choice([*pairs, *asked] if length <= LISTED else asked or pairs)
         try:
             found = drilled(twin(), name, length, index, self.seed)
         except StudyError:

@@ -32,6 +32,8 @@ QUESTION = 22
 # Pairs of a list at least, and tokens of a row for each of them at least.
 FEWEST, APART = 2, 9
 PAIRS, VARIABLES = "pairs", "variables"
+# Up to this length of a row there are lists of pairs; a rung that has seen so long ones knows them.
+LISTED = 128
 Asked = tuple[str, str]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import shlex
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,11 @@ from sparsestudy.ladder.schedule import MANY, Schedule
 from sparsestudy.ladder.score import SAMPLES, SCORED, scores, shown
 from sparsestudy.ladder.tokenizer import build
 from sparsestudy.ladder.train import DECAY, EVERY, TEXT, WARMUP, Recipe, Trained, train
+from sparsestudy.provenance import commit
 
 # The same for all rungs: pairs alone, then drills among the samples of the tasks, fewer as texts grow.
 SCHEDULE = Schedule.parse(
-    "32:24:1,128:60:0.6,256:60:0.5,512:80:0.3,1024:80:0.2,2048:80:0.1,4096:80,8192:60,16384:40", short=256
+    "32:8:1,128:48:0.6,256:48:0.5,512:96:0.5,1024:80:0.4,2048:64:0.3,4096:64:0.1,8192:48,16384:32", short=2048
 )
 # The smallest rung is for tests: needles in 128 tokens, 16 rows a step, about a minute on two cores.
 NANO_SCHEDULE, NANO_SHRINK, NANO_SAMPLES = Schedule.parse("32:0.6:1,128:1.2:0.5"), 64, {128: 32}
@@ -45,6 +45,7 @@ class Request:
     scored: str | None = None
     eager: bool = False
     short: int | None = None
+    batches: Path | None = None
 
     @property
     def command(self) -> str:
@@ -94,18 +95,7 @@ def recipe_of(request: Request) -> Recipe:
     """
     shape = changed(rung(request.rung), request.set or "")
     small = shape.name == NANO.name
-    schedule = NANO_SCHEDULE if small else SCHEDULE
-    tasks = NANO_TASKS if small else NAMES
-    batches = Batches(
-        Schedule.parse(
-            request.schedule or str(schedule), schedule.short if request.short is None else request.short
-        ),
-        request.seed,
-        tuple(request.tasks.split(",")) if request.tasks else tasks,
-        NANO_SHRINK if small else 1,
-    )
-    for name in batches.tasks:
-        variants(name)
+    batches = batches_of(request.seed, request.schedule, request.short, request.tasks, small)
     return Recipe(
         shape,
         batches,
@@ -113,9 +103,26 @@ def recipe_of(request: Request) -> Recipe:
         warmup=50 if small else WARMUP,
         seconds=request.seconds,
         workers=request.workers,
+        stored=request.batches,
         eager=request.eager,
         every=100_000 if small else EVERY,
     )
+
+
+def batches_of(
+    seed: int, schedule: str | None, short: int | None, tasks: str | None, small: bool = False
+) -> Batches:
+    """The batches of all rungs, or of the smallest, with another schedule or other tasks.
+
+    Raises:
+        StudyError: no such task, or a schedule that cannot be read.
+    """
+    usual = NANO_SCHEDULE if small else SCHEDULE
+    parsed = Schedule.parse(schedule or str(usual), usual.short if short is None else short)
+    names = tuple(tasks.split(",")) if tasks else NANO_TASKS if small else NAMES
+    for name in names:
+        variants(name)
+    return Batches(parsed, seed, names, NANO_SHRINK if small else 1)
 
 
 def card(
@@ -165,7 +172,7 @@ def card(
         "tokens_per_second": round(trained.tokens / trained.seconds),
         "device": named,
         "command": request.command,
-        "commit": _commit(),
+        "commit": commit(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "scores": found,
@@ -194,10 +201,3 @@ def score_folder(folder: Path, samples: dict[int, int]) -> list[dict[str, Any]]:
     model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", local_files_only=True)
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     return scores(model.to(device).eval().requires_grad_(False), tokenizer, samples)
-
-
-def _commit() -> str:
-    """The commit of the checkout, or "unknown" outside of one."""
-    here = Path(__file__).parent
-    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"

@@ -102,7 +102,7 @@ RUNGS = {
         Rung("ladder-0.8m", layers=4, hidden=128, inner=128, heads=4, rate=3e-3),
         Rung("ladder-1.5m", layers=6, hidden=160, inner=192, heads=4, rate=2.5e-3),
         Rung("ladder-3m", layers=8, hidden=192, inner=208, heads=6, rate=2e-3),
-        Rung("ladder-6m", layers=8, hidden=256, inner=400, heads=8, rate=2e-3),
+        Rung("ladder-6m", layers=8, hidden=256, inner=400, heads=8, rate=1.5e-3),
     )
 }
 

@@ -19,6 +19,7 @@ from sparsestudy.ladder.data import Batch, Batches
 from sparsestudy.ladder.forward import Forward
 from sparsestudy.ladder.initial import initial
 from sparsestudy.ladder.rungs import Rung
+from sparsestudy.ladder.stored import Stored
 
 # Weight of the text's loss beside that of the replies.
 TEXT = 0.3
@@ -40,6 +41,7 @@ class Recipe:
         seconds: the loop ends by then at the latest; the learning rate falls with the share of batches or of
             this time, whichever is larger. A training that ends early says so.
         workers: processes that build batches; 0 builds them in this one.
+        stored: a folder from which the batches come instead.
         every: tokens between lines of the curve.
         eager: whether nothing is compiled.
     """
@@ -50,6 +52,7 @@ class Recipe:
     warmup: int = WARMUP
     seconds: float = math.inf
     workers: int = 0
+    stored: Path | None = None
     every: int = EVERY
     eager: bool = False
 
@@ -200,10 +203,12 @@ def _losses(forward: Forward, batch: Batch, device: str) -> tuple[Tensor, Tensor
 
 
 def _loader(recipe: Recipe) -> Any:
-    """Batches in their order, built ahead by other processes.
+    """Batches in their order, built ahead by other processes, or read from files.
 
     They come as arrays through pipes: as tensors they would need shared memory, which containers limit.
     """
+    if recipe.stored:
+        return Stored(recipe.batches, recipe.stored)
     return torch.utils.data.DataLoader(
         recipe.batches,  # type: ignore[arg-type]
         batch_size=None,
