@@ -54,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--short", type=int, help="up to this length batches have fewer tokens")
     score = commands.add_parser("score", help="score a checkpoint with generated answers")
     score.add_argument("folder", type=Path)
+    score.add_argument("--write", action="store_true", help="put the scores into the model card")
     score.add_argument("--scored", help="lengths, separated by commas, instead of all")
     score.set_defaults(run=_score)
     return top
@@ -101,10 +102,13 @@ def _batches(args: argparse.Namespace) -> None:
 
 
 def _score(args: argparse.Namespace) -> None:
+    from sparsestudy.ladder.checkpoint import note
     from sparsestudy.ladder.run import lengths, score_folder
     from sparsestudy.ladder.score import shown
 
     found = score_folder(args.folder, lengths(args.scored))
+    if args.write:
+        note(args.folder, found)
     for entry in found:
         print(json.dumps(entry))
     print(shown(found))

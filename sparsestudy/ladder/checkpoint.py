@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from sparsestudy import paths
 from sparsestudy.ladder.card import describe
 from sparsestudy.weights import manifest
 
@@ -43,12 +44,24 @@ def save(model: Any, tokenizer: Any, folder: Path, card: dict[str, Any], curve: 
         card["model"] = {**card["model"], "sha256": manifest.sha256(weights)}
         lines = "".join(f"{json.dumps(line)}\n" for line in curve)
         (work / "curve.jsonl").write_text(lines, encoding="utf-8")
-        (work / CARD).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
-        (work / "README.md").write_text(describe(card), encoding="utf-8")
+        _describe(work, card)
         work.chmod(0o755)
+        weights.chmod(0o644)
         if folder.exists():
             shutil.rmtree(folder)
         os.replace(work, folder)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return folder
+
+
+def note(folder: Path, scores: Sequence[dict[str, Any]]) -> None:
+    """Put the scores of a checkpoint into its card."""
+    card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+    _describe(folder, {**card, "scores": list(scores)})
+
+
+def _describe(folder: Path, card: dict[str, Any]) -> None:
+    """Write the card as data and as text."""
+    paths.write_text(folder / CARD, json.dumps(card, indent=1) + "\n")
+    paths.write_text(folder / "README.md", describe(card))

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import platform
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sparsestudy.errors import StudyError
 from sparsestudy.ladder.card import LICENCE, LICENCE_URL
-from sparsestudy.ladder.checkpoint import save
+from sparsestudy.ladder.checkpoint import note, save
 from sparsestudy.ladder.curve import thinned
 from sparsestudy.ladder.data import CURRENT, LEARNED, Batches
-from sparsestudy.ladder.mixture import MIXTURE, NAMES, variants
+from sparsestudy.ladder.mixture import MIXTURE, NAMES, Variant, variants
 from sparsestudy.ladder.rungs import CONTEXT, NANO, TRAINING, Rung, changed, rung
 from sparsestudy.ladder.schedule import MANY, Schedule
 from sparsestudy.ladder.score import SAMPLES, SCORED, scores, shown
@@ -76,15 +77,16 @@ def run(request: Request) -> Path:
     curve = request.out / f"{shape.name}-seed{request.seed}.jsonl"
     curve.unlink(missing_ok=True)
     trained = train(recipe, device, curve)
-    model, tokenizer = trained.model.to(torch.bfloat16).eval().requires_grad_(False), build(CONTEXT)
     folder = request.out / shape.name
     chosen = [variant for variant in SCORED if variant.name in recipe.batches.tasks]
     lines = thinned(trained.curve, [variant.label for variant in chosen])
-    # What was trained is kept before it is scored.
-    save(model, tokenizer, folder, card(request, recipe, trained, [], device), lines)
-    found = scores(model, tokenizer, NANO_SAMPLES if small else lengths(request.scored), chosen)
+    save(trained.model, build(CONTEXT), folder, card(request, recipe, trained, device), lines)
+    # What was trained is kept before it is scored, and scored as it ships: the frequencies of the rotary
+    # embedding would be rounded with the weights, and beyond 4k tokens nothing would be found any more.
+    found = score_folder(folder, NANO_SAMPLES if small else lengths(request.scored), chosen)
+    note(folder, found)
     print(shown(found), flush=True)
-    return save(model, tokenizer, folder, card(request, recipe, trained, found, device), lines)
+    return folder
 
 
 def recipe_of(request: Request) -> Recipe:
@@ -125,9 +127,7 @@ def batches_of(
     return Batches(parsed, seed, names, NANO_SHRINK if small else 1)
 
 
-def card(
-    request: Request, recipe: Recipe, trained: Trained, found: list[dict[str, Any]], device: str
-) -> dict[str, Any]:
+def card(request: Request, recipe: Recipe, trained: Trained, device: str) -> dict[str, Any]:
     """What is known about a trained rung, as the card holds it."""
     import torch
     import transformers
@@ -175,7 +175,7 @@ def card(
         "commit": commit(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
-        "scores": found,
+        "scores": [],
     }
 
 
@@ -192,7 +192,9 @@ def lengths(text: str | None) -> dict[int, int]:
     return {int(length): SAMPLES[int(length)] for length in text.split(",")}
 
 
-def score_folder(folder: Path, samples: dict[int, int]) -> list[dict[str, Any]]:
+def score_folder(
+    folder: Path, samples: dict[int, int], chosen: Sequence[Variant] = SCORED
+) -> list[dict[str, Any]]:
     """Scores of a checkpoint, with so many samples at each length."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -200,4 +202,4 @@ def score_folder(folder: Path, samples: dict[int, int]) -> list[dict[str, Any]]:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", local_files_only=True)
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    return scores(model.to(device).eval().requires_grad_(False), tokenizer, samples)
+    return scores(model.to(device).eval().requires_grad_(False), tokenizer, samples, chosen)
