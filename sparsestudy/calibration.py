@@ -22,10 +22,12 @@ from sparsestudy.batch_size import batch_size
 from sparsestudy.errors import StudyError, Unreachable
 from sparsestudy.generate import Prompt, prefill
 from sparsestudy.methods.base import Context, Method, Scores
+from sparsestudy.models import REGISTRY, weights_sha256
 from sparsestudy.progress import Progress
 from sparsestudy.seeds import short_hash
 from sparsestudy.staleness import code_of
 from sparsestudy.tasks import TASKS
+from sparsestudy.tasks.base import PoolName, SyntheticTask, Task
 from sparsestudy.tasks.prompt import encode
 
 if TYPE_CHECKING:
@@ -138,8 +140,6 @@ class Calibration:
 
     def _key(self, base: Method) -> str:
         """What a stored budget depends on beside the method's fields: weights, prompts and code."""
-        from sparsestudy.models import weights_sha256
-
         prompts = [short_hash(json.dumps([p.ids, p.tail])) for p in self._calibration_prompts()]
         return short_hash(
             json.dumps([weights_sha256(self._shard.model), prompts, code_of(base.name, asdict(base))])
@@ -160,11 +160,14 @@ class Calibration:
 
     def _calibration_prompts(self) -> list[Prompt]:
         if self._prompts is None:
-            self._prompts = list(prompts_of(self._tokenizer, self._shard.length))
+            pool = REGISTRY[self._shard.model].pool
+            self._prompts = list(prompts_of(self._tokenizer, self._shard.length, pool=pool))
         return self._prompts
 
 
-def prompts_of(tokenizer: Any, length: int, number: int = PROMPTS) -> Iterator[Prompt]:
+def prompts_of(
+    tokenizer: Any, length: int, number: int = PROMPTS, pool: PoolName = "full"
+) -> Iterator[Prompt]:
     """Prompts of the calibration split, the registered tasks in turn; those that do not fit are left out.
 
     Tasks whose data a user fetches take no part, here or not: the same run has the same budgets everywhere.
@@ -172,8 +175,7 @@ def prompts_of(tokenizer: Any, length: int, number: int = PROMPTS) -> Iterator[P
     Raises:
         StudyError: no task fits the length.
     """
-    tasks = [TASKS[name]() for name in TASKS if TASKS[name].shipped]
-    made = 0
+    tasks, made = _tasks(pool), 0
     for index in count():
         fitting = []
         for task in tasks:
@@ -191,6 +193,14 @@ def prompts_of(tokenizer: Any, length: int, number: int = PROMPTS) -> Iterator[P
         if not fitting:
             raise StudyError(f"There is nothing to calibrate on at {length} tokens: {reason}")
         tasks = fitting
+
+
+def _tasks(pool: PoolName) -> list[Task]:
+    """The tasks that ship; for a model with a closed vocabulary those that can be told in its words."""
+    shipped = [TASKS[name] for name in TASKS if TASKS[name].shipped]
+    if pool == "full":
+        return [task() for task in shipped]
+    return [task(pool=pool) for task in shipped if issubclass(task, SyntheticTask)]
 
 
 def _read(file: Path) -> dict[str, Any]:

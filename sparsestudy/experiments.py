@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from sparsestudy.errors import StudyError
 from sparsestudy.fidelity_parameters import FidelityParameters
 from sparsestudy.fidelity_schema import FIDELITY
+from sparsestudy.mask_parameters import MaskParameters
 from sparsestudy.mask_schema import MASKS
-from sparsestudy.parameters import AccuracyParameters, MaskParameters, RunParameters
+from sparsestudy.parameters import AccuracyParameters, RunParameters
 from sparsestudy.schema import ACCURACY, Schema
 from sparsestudy.specs import nearest
 from sparsestudy.speed.parameters import SpeedParameters

@@ -40,6 +40,10 @@ class FidelityParameters(RunParameters):
             )
         for model in self.models:
             context = REGISTRY[model].context
+            if REGISTRY[model].pool != "full":
+                raise ValueError(
+                    f"The model {model} has a closed vocabulary and reads no natural text; leave it out."
+                )
             if max(self.lengths) + self.steps > context and not self.allow_extrapolation:
                 raise ValueError(
                     f"The length {max(self.lengths)} with {self.steps} steps is above the context of "

@@ -30,7 +30,7 @@ from sparsestudy.watching import Grid, Watched
 if TYPE_CHECKING:
     import xarray as xr
 
-    from sparsestudy.parameters import MaskParameters
+    from sparsestudy.mask_parameters import MaskParameters
     from sparsestudy.shards import ShardOf
 
 

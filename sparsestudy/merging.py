@@ -23,7 +23,8 @@ def merge(datasets: list[xr.Dataset], names: list[str]) -> xr.Dataset:
     Labels are joined (models and methods in order of appearance, numbers rising). A place that one part
     covers takes its value, a place that two parts cover must be equal in both (timings apart, where the
     first is taken), and every other place keeps its fill. Attributes must agree, but for the title; of the
-    parameters, models and lengths are united.
+    parameters, models and lengths are united, and numbers of samples may differ: the most at each length
+    are named.
 
     Args:
         datasets: the parts.
@@ -88,6 +89,8 @@ def _same(a: Any, b: Any) -> np.ndarray[Any, Any]:
 def _attributes(parts: list[dict[str, Any]], names: list[str]) -> dict[str, Any]:
     first = dict(parts[0])
     united = json.loads(first["parameters"])
+    if "samples" in united:
+        united["samples"] = _samples(parts)
     for part, name in zip(parts[1:], names[1:], strict=True):
         for key in first:
             if key not in ("title", "parameters") and part.get(key) != first[key]:
@@ -100,7 +103,7 @@ def _attributes(parts: list[dict[str, Any]], names: list[str]) -> dict[str, Any]
                 united[key] = united.get(key, []) + [
                     x for x in other.get(key, []) if x not in united.get(key, [])
                 ]
-            elif united.get(key) != other.get(key):
+            elif united.get(key) != other.get(key) and key != "samples":
                 raise StudyError(
                     f"{names[0]} and {name} disagree about the parameter '{key}'; make the one that is out "
                     "of date again, or move it away."
@@ -109,3 +112,16 @@ def _attributes(parts: list[dict[str, Any]], names: list[str]) -> dict[str, Any]
     if len(parts) > 1:
         first["title"] = f"{first['experiment']}: run {first['run']}"
     return first | {"parameters": json.dumps(united)}
+
+
+def _samples(parts: list[dict[str, Any]]) -> int | dict[str, int]:
+    """The number of samples of a run, or one for each length, as run files have it.
+
+    Parts of one length may differ while a run is extended, one part after the other.
+    """
+    most: dict[str, int] = {}
+    for part in parts:
+        asked = json.loads(part["parameters"])
+        for length in asked["lengths"]:
+            most[str(length)] = max(asked["samples"], most.get(str(length), 0))
+    return most if len(set(most.values())) > 1 else next(iter(most.values()))

@@ -68,7 +68,7 @@ def is_cached(name: str) -> bool:
     """Whether the weights are here, complete and of the registry's origin (sizes only; nothing is hashed)."""
     entry = REGISTRY[name]
     if isinstance(entry, LocalEntry):
-        return True
+        return bool(manifest.safetensors(entry.path))
     return manifest.problem(folder(name), entry.origin, deep=False) is None
 
 

@@ -19,6 +19,7 @@ RUN_NAME = re.compile(r"[a-z0-9-]+")
 _KERNEL_NAMES = {"In", "Out", "exit", "quit", "open", "display", "get_ipython"}
 _LISTS = ("models", "methods", "sparsities", "lengths", "tasks", "layers", "heads")
 _RISING = ("lengths", "layers", "heads")
+Samples = Annotated[int, Field(ge=1, le=30000)]
 _SKIPPED_TYPES = (types.ModuleType, __future__._Feature)
 
 
@@ -116,6 +117,20 @@ class RunParameters(BaseModel):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _known_words(self) -> Self:
+        from sparsestudy.models import REGISTRY
+
+        for spec in self.task_specs():
+            for model in self.models:
+                pool = REGISTRY[model].pool
+                if pool not in ("full", spec.fields.get("pool")):
+                    raise ValueError(
+                        f"The model {model} knows the words of the pool '{pool}' alone, and the task "
+                        f"{spec.label} has others; write synthetic tasks as `{{name: needle, pool: {pool}}}`."
+                    )
+        return self
+
     @classmethod
     def parse(cls, given: dict[str, Any]) -> Self:
         """Parameters from plain values; what is not given takes the default.
@@ -179,7 +194,12 @@ class RunParameters(BaseModel):
 
     def shards(self) -> list[ShardOf[Self]]:
         """One shard for each model and length, which is one dataset file."""
-        return [ShardOf(self, model, length) for model in self.models for length in self.lengths]
+        return [ShardOf(self.at(length), model, length) for model in self.models for length in self.lengths]
+
+    def at(self, length: int) -> Self:
+        """The same run as one of its lengths has it."""
+        del length
+        return self
 
     def check_fields(self) -> None:
         """Check every given field against the class that takes it; imports those classes, so torch.
@@ -200,34 +220,37 @@ class AccuracyParameters(RunParameters):
         default_factory=lambda: [TaskSpec(name="needle")],
         description="a list of tasks, each a name or a mapping with a name",
     )
-    samples: int = Field(20, ge=1, le=30000, description="a whole number of samples, at least 1")
+    samples: Samples | dict[int, Samples] = Field(
+        20,
+        description="a whole number of samples, at least 1, or one for each length: {1024: 400, 8192: 100}",
+    )
+
+    @field_validator("samples", mode="before")
+    @classmethod
+    def _lengths_as_numbers(cls, given: Any) -> Any:
+        """Keys of JSON are text."""
+        if not isinstance(given, dict):
+            return given
+        return {int(k) if isinstance(k, str) and k.isdecimal() else k: v for k, v in given.items()}
+
+    @model_validator(mode="after")
+    def _samples_for_each_length(self) -> Self:
+        if isinstance(self.samples, dict) and sorted(self.samples) != self.lengths:
+            raise ValueError(
+                f"The parameter 'samples' names the lengths {', '.join(map(str, sorted(self.samples)))}; "
+                f"give a number for each length of the run, {', '.join(map(str, self.lengths))}, alone."
+            )
+        return self
+
+    def at(self, length: int) -> Self:
+        """See :meth:`RunParameters.at`; a number of samples for each length becomes that of this one."""
+        if isinstance(self.samples, int):
+            return self
+        return self.model_copy(update={"samples": self.samples[length]})
 
     def task_specs(self) -> list[TaskSpec]:
         """See :meth:`RunParameters.task_specs`."""
         return self.tasks
-
-
-class MaskParameters(RunParameters):
-    """What the notebook ``masks`` is told beside :class:`RunParameters`."""
-
-    experiment: ClassVar[str] = "masks"
-
-    task: TaskSpec = Field(
-        default_factory=lambda: TaskSpec(name="needle"), description="a task, a name or a mapping with a name"
-    )
-    layers: list[Annotated[int, Field(ge=0)]] = Field(
-        [0], description="a list of layers to draw, whole numbers from 0"
-    )
-    heads: list[Annotated[int, Field(ge=0)]] = Field(
-        [0], description="a list of query heads to draw, whole numbers from 0"
-    )
-    cells: int = Field(
-        64, ge=8, le=64, description="a whole number from 8 to 64: cells of a picture along each side"
-    )
-
-    def task_specs(self) -> list[TaskSpec]:
-        """See :meth:`RunParameters.task_specs`."""
-        return [self.task]
 
 
 def _sentence(cls: type[RunParameters], error: ValidationError) -> str:

@@ -41,6 +41,7 @@ OUTSIDE = frozenset(
         ".shards",
         ".experiments",
         ".schema",
+        ".mask_parameters",
         ".mask_schema",
         ".fidelity_parameters",
         ".fidelity_schema",

@@ -10,10 +10,10 @@ import xarray as xr
 
 from sparsestudy import dataset as ds
 from sparsestudy import schema
+from sparsestudy.mask_parameters import MaskParameters
 from sparsestudy.mask_schema import MASKS
 from sparsestudy.methods import METHODS
 from sparsestudy.models import REGISTRY
-from sparsestudy.parameters import MaskParameters
 from sparsestudy.shards import ShardOf
 
 EVICT = ("snapkv", "ada_snapkv")

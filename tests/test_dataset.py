@@ -178,14 +178,28 @@ def test_different_labels_join_and_what_no_part_covers_is_not_run() -> None:
     assert ds.merge([one], ["one"]).equals(one)
 
 
+def test_parts_may_have_different_numbers_of_samples() -> None:
+    """Longer texts have fewer, and of a run that is being extended some models have more already."""
+    short, long = ({"lengths": [length], "samples": n} for length, n in ((512, 6), (1024, 2)))
+    parts = [synthetic_run(SMALL | told) for told in (short, long)]
+    both = ds.merge(parts, ["a.nc", "b.nc"])
+    ds.validate(both)
+    assert json.loads(both.attrs["parameters"])["samples"] == {"512": 6, "1024": 2}
+    assert np.isfinite(both["score"].sel(length=1024)).any(("method", "sparsity", "task", "model")).sum() == 2
+    told = {**short, "models": ["gemma-3-270m-q4_k_m"], "samples": 3}
+    extended = ds.merge([parts[0], synthetic_run(SMALL | told)], ["a.nc", "c.nc"])
+    assert json.loads(extended.attrs["parameters"])["samples"] == 6
+    assert extended.sizes["sample"] == 6
+
+
 def test_parts_that_disagree_are_refused_with_both_names() -> None:
     one = synthetic_run(SMALL | {"lengths": [512]})
     other = one.copy(deep=True)
     other["score"].values[0, 0, 0, 0, 0, 0] = 1 - one["score"].values[0, 0, 0, 0, 0, 0]
     with pytest.raises(StudyError, match=r"a\.nc and b\.nc disagree about 'score'"):
         ds.merge([one, other], ["a.nc", "b.nc"])
-    with pytest.raises(StudyError, match=r"a\.nc and c\.nc disagree about the parameter 'samples'"):
-        ds.merge([one, synthetic_run(SMALL | {"lengths": [1024], "samples": 5})], ["a.nc", "c.nc"])
+    with pytest.raises(StudyError, match=r"a\.nc and c\.nc disagree about the parameter 'seed'"):
+        ds.merge([one, synthetic_run(SMALL | {"lengths": [1024], "seed": 5})], ["a.nc", "c.nc"])
     changed = other.assign_coords(model_context=("model", [1]))
     with pytest.raises(StudyError, match=r"a\.nc and d\.nc disagree about 'model_context'"):
         ds.merge([one, changed], ["a.nc", "d.nc"])
@@ -193,10 +207,10 @@ def test_parts_that_disagree_are_refused_with_both_names() -> None:
 
 def test_two_files_of_a_run_that_disagree_are_named(checkout: Path) -> None:
     write_run(SMALL | {"run": "mine", "lengths": [512]})
-    write_run(SMALL | {"run": "mine", "lengths": [1024], "samples": 5})
+    write_run(SMALL | {"run": "mine", "lengths": [1024], "seed": 5})
     with pytest.raises(StudyError) as refused:
         ds.open_local("accuracy")
-    for name in ("mine/smollm2-135m-q4_1-512.nc", "mine/smollm2-135m-q4_1-1024.nc", "'samples'"):
+    for name in ("mine/smollm2-135m-q4_1-512.nc", "mine/smollm2-135m-q4_1-1024.nc", "'seed'"):
         assert name in str(refused.value)
 
 

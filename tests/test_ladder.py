@@ -19,9 +19,12 @@ from transformers import AutoTokenizer, LlamaForCausalLM
 
 from sparsestudy import models, paths
 from sparsestudy.architecture import Architecture
+from sparsestudy.calibration import prompts_of
 from sparsestudy.errors import StudyError
+from sparsestudy.fidelity_parameters import FidelityParameters
 from sparsestudy.ladder import stored, table
 from sparsestudy.ladder.__main__ import main
+from sparsestudy.ladder.card import describe
 from sparsestudy.ladder.checkpoint import save
 from sparsestudy.ladder.curve import exact
 from sparsestudy.ladder.data import Batch, Batches, encoded
@@ -32,11 +35,12 @@ from sparsestudy.ladder.mixture import MIXTURE, NAMES, Variant, reply, variants
 from sparsestudy.ladder.run import SCHEDULE, Request, card, recipe_of, run
 from sparsestudy.ladder.rungs import CONTEXT, NANO, RUNGS
 from sparsestudy.ladder.schedule import FEW, MANY, Schedule, Stage
-from sparsestudy.ladder.score import scores
+from sparsestudy.ladder.score import SCORED, scores
 from sparsestudy.ladder.stored import Stored, store
 from sparsestudy.ladder.tokenizer import Twin, build, identity
 from sparsestudy.ladder.train import Recipe, Trained, factor, train
 from sparsestudy.ladder.vocabulary import EOS, LARGEST, PAD, UNKNOWN, words
+from sparsestudy.parameters import AccuracyParameters
 from sparsestudy.tasks.prompt import encode
 from sparsestudy.weights import manifest
 
@@ -379,6 +383,76 @@ def test_shipped_weights_that_are_not_the_card_s_are_refused(shipped: Path) -> N
     (shipped / "card.json").write_text("{")
     with pytest.raises(StudyError, match=r"card\.json is not a model's card"):
         list(models.REGISTRY)
+
+
+def test_shipped_weights_that_are_missing_are_named(shipped: Path) -> None:
+    (shipped / "model.safetensors").unlink()
+    assert not models.is_cached("nano")
+    for use in (models.fetch, models.load, models.tokenizer):
+        with pytest.raises(StudyError, match=r"'nano' are not its card's \(there is no \*\.safetensors\)"):
+            use("nano")
+
+
+def test_a_shipped_model_is_asked_in_its_own_words_alone(shipped: Path) -> None:
+    run = {"models": ["nano"], "lengths": [128]}
+    ladder = {"name": "needle", "pool": "ladder"}
+    AccuracyParameters.parse({**run, "tasks": [ladder, {"name": "vt", "pool": "ladder"}]})
+    for strange in ("needle", "prose_qa"):
+        with pytest.raises(StudyError, match=f"nano knows the words of the pool 'ladder' .* task {strange} "):
+            AccuracyParameters.parse({**run, "tasks": [ladder, strange]})
+    with pytest.raises(StudyError, match="nano has a closed vocabulary and reads no natural text"):
+        FidelityParameters.parse({**run, "steps": 8})
+    with pytest.raises(StudyError, match=r"above the context of nano, 128 tokens; .*allow_extrapolation"):
+        AccuracyParameters.parse({**run, "lengths": [256], "tasks": [ladder]})
+
+
+def test_budgets_are_calibrated_on_words_that_the_model_knows() -> None:
+    made = list(prompts_of(tokenizer(), 256, 12, "ladder"))
+    assert len({tuple(prompt.ids) for prompt in made}) == 12
+    assert not any(identity(UNKNOWN) in prompt.ids for prompt in made)
+
+
+SHIPPED = sorted((Path(__file__).resolve().parents[1] / "models").glob("*/card.json"))
+
+
+@pytest.mark.parametrize("card", SHIPPED, ids=lambda path: path.parent.name)
+def test_a_checkpoint_of_the_repository_is_what_its_card_says(card: Path) -> None:
+    folder, told = card.parent, json.loads(card.read_text())
+    assert folder.name == told["name"] == models.REGISTRY[folder.name].name
+    assert manifest.sha256(folder / "model.safetensors") == told["model"]["sha256"]
+    assert (folder / "model.safetensors").stat().st_size == told["bytes"]
+    assert (folder / "README.md").read_text() == describe(told)
+    assert len((folder / "curve.jsonl").read_text().splitlines()) > 1
+    assert told["model"]["context"] == CONTEXT
+    assert told["model"]["parameters"] == RUNGS[folder.name].architecture.parameters
+    assert {entry["task"] for entry in told["scores"]} == {variant.label for variant in SCORED}
+    assert not told["ended_early"]
+    for name in ("tokenizer.json", "tokenizer_config.json", "config.json"):
+        assert "trust_remote_code" not in (folder / name).read_text()
+
+
+@pytest.mark.parametrize("card", SHIPPED, ids=lambda path: path.parent.name)
+def test_a_checkpoint_of_the_repository_has_the_tokenizer_of_the_code(card: Path) -> None:
+    read = AutoTokenizer.from_pretrained(card.parent, local_files_only=True)
+    own = build(CONTEXT)
+    assert read.get_vocab() == own.get_vocab()
+    assert read.backend_tokenizer.to_str() == own.backend_tokenizer.to_str()
+    config = json.loads((card.parent / "config.json").read_text())
+    shape = RUNGS[card.parent.name]
+    assert config["vocab_size"] == len(words())
+    assert config["max_position_embeddings"] == CONTEXT
+    assert (config["num_hidden_layers"], config["hidden_size"]) == (shape.layers, shape.hidden)
+
+
+def test_the_checkpoints_of_the_repository_are_small_and_of_one_training() -> None:
+    root = Path(__file__).resolve().parents[1] / "models"
+    files = [path for card in SHIPPED for path in card.parent.iterdir()]
+    assert sum(path.stat().st_size for path in files) <= 26 * MIB
+    assert all(path.stat().st_size <= 15 * MIB for path in files)
+    assert {path.name for path in root.glob("*/")} <= {*RUNGS, NANO.name}
+    told = [json.loads(card.read_text()) for card in SHIPPED]
+    for name in ("schedule", "mixture", "tokens", "seed"):
+        assert len({json.dumps(card[name], sort_keys=True) for card in told}) <= 1
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ from tiny import NAME, write_checkout, write_model
 
 from sparsestudy import dataset, models, paths
 from sparsestudy.errors import StudyError
+from sparsestudy.mask_parameters import MaskParameters
 from sparsestudy.masks import capture
 from sparsestudy.methods import METHODS
-from sparsestudy.parameters import MaskParameters
 from sparsestudy.schema import OK, STATUS, UNREACHABLE
 from sparsestudy.tasks.prompt import encode
 

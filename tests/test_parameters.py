@@ -48,6 +48,10 @@ IMPOSSIBLE: list[tuple[dict[str, Any], list[str]]] = [
     ({"samples": 0}, ["'samples'", "at least 1"]),
     ({"samples": "4"}, ["'samples'", "whole number"]),
     ({"samples": True}, ["'samples'"]),
+    ({"samples": {512: 4}}, ["'samples' names the lengths 512", "512, 1024"]),
+    ({"samples": {512: 4, 1024: 2, 2048: 1}}, ["'samples' names the lengths 512, 1024, 2048"]),
+    ({"samples": {512: 4, 1024: 0}}, ["'samples'", "at least 1"]),
+    ({"samples": {512: 4, "long": 2}}, ["'samples'", "one for each length"]),
     ({"seed": -1}, ["'seed'"]),
     ({"dtype": "float16"}, ["'dtype'", "bfloat16"]),
     ({"device": "tpu"}, ["'device'", "cuda"]),
@@ -90,6 +94,17 @@ def test_plain_values_give_the_same_parameters_again() -> None:
     through_json = json.loads(json.dumps(parameters.plain()))
     assert AccuracyParameters.parse(through_json) == parameters
     assert parameters.plain()["methods"] == given["methods"]
+
+
+def test_each_length_may_have_samples_of_its_own() -> None:
+    parameters = AccuracyParameters.parse({"lengths": [512, 1024], "samples": {1024: 3, 512: 40}})
+    through_json = AccuracyParameters.parse(json.loads(json.dumps(parameters.plain())))
+    for found in (parameters, through_json):
+        assert [shard.run.samples for shard in found.shards()] == [40, 3]
+        assert [shard.parameters.samples for shard in found.shards()] == [40, 3]
+    # A shard is the same whether the run has one number or several: the others decide nothing about it.
+    alone = AccuracyParameters.parse({"lengths": [512], "samples": 40}).shards()[0]
+    assert alone.parameters == parameters.shards()[0].parameters
 
 
 def test_extrapolation_is_allowed_when_asked_for() -> None:

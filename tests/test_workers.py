@@ -25,7 +25,8 @@ from sparsestudy import dataset, execution, models, paths, sharing
 from sparsestudy.errors import StudyError
 from sparsestudy.evaluate import evaluate, prepare
 from sparsestudy.jobs import Todo
-from sparsestudy.parameters import AccuracyParameters, MaskParameters
+from sparsestudy.mask_parameters import MaskParameters
+from sparsestudy.parameters import AccuracyParameters
 from sparsestudy.shards import Shard
 from sparsestudy.units import PARTS, Units, claim, cut, folder
 from sparsestudy.worker import Worker, put_off

@@ -67,7 +67,8 @@ def show() -> None:
 def _row(entry: models.ModelEntry) -> list[str]:
     disk = manifest.size(entry.disk_bytes) if entry.disk_bytes else "unknown"
     licence = f"{entry.licence} (terms to accept)" if entry.terms else entry.licence
-    parameters = f"{entry.parameters / 1e6:.0f} M" if entry.parameters >= 1e6 else f"{entry.parameters}"
+    millions = entry.parameters / 1e6
+    parameters = f"{millions:.0f} M" if millions >= 10 else f"{millions:.1f} M"
     cached = "yes" if models.is_cached(entry.name) else _why_not(entry)
     return [entry.name, parameters, disk, str(entry.context), _source(entry), licence, cached]
 

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 from sparsestudy.errors import StudyError
+from sparsestudy.tasks.base import PoolName
 from sparsestudy.weights import manifest
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -26,6 +27,7 @@ class _Entry(BaseModel):
         licence: of the weights; ``licence_url`` is where it can be read.
         terms: true when the licence must be accepted, which naming the model does; no default run names one.
         chat_template: whether the tokenizer has one.
+        pool: the words of tasks that it knows: all, or those of the ladder's closed vocabulary alone.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -38,6 +40,7 @@ class _Entry(BaseModel):
     licence_url: str = ""
     terms: bool = False
     chat_template: bool = False
+    pool: PoolName = "full"
 
 
 class WheelEntry(_Entry):
@@ -187,6 +190,7 @@ class ShippedEntry(LocalEntry):
 
     source: Literal["shipped"]
     sha256: Sha256
+    pool: PoolName = "ladder"
 
     @property
     def provenance(self) -> str:
@@ -199,6 +203,8 @@ class ShippedEntry(LocalEntry):
 
     def problem(self) -> str | None:
         """What is wrong with the weights, in a few words; ``None`` when they are what the card says."""
+        if not manifest.safetensors(self.path):
+            return "there is no *.safetensors"
         found = self.read_sha256()
         return None if found == self.sha256 else f"sha256 {found} instead of {self.sha256}"
 
