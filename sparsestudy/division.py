@@ -89,7 +89,7 @@ def divide(work: evaluate.Work, tag: str, rates: Rates) -> Units:
     for t, task in enumerate(work.tasks):
         settings = work.settings(t)
         of_cell = dict.fromkeys(settings, 0.0)
-        for start in range(0, run.samples, size):
+        for start in range(work.known.samples, run.samples, size):
             cases = work.cases[t][start : start + size]
             seconds = [rates.seconds(setting, cases, task.max_new_tokens) for setting in settings]
             for setting, value in zip(settings, seconds, strict=True):

@@ -21,6 +21,7 @@ from sparsestudy.batch_size import batch_size
 from sparsestudy.calibration import Calibration
 from sparsestudy.collect import collect, device_name
 from sparsestudy.errors import StudyError
+from sparsestudy.extension import NOTHING, Known, taken_over
 from sparsestudy.progress import Progress
 from sparsestudy.seeds import short_hash
 from sparsestudy.settings import DENSE, NOT_RUN, CellPlan, Setting, plan_cells
@@ -43,12 +44,14 @@ class Work:
         cases: for each task its samples.
         cells: for each (method index, sparsity index) what to run on full contexts; empty until
             :func:`settle`.
+        known: the first samples, where an earlier dataset holds them.
     """
 
     shard: Shard
     tasks: list[Task]
     cases: list[list[Case]]
     cells: dict[tuple[int, int], CellPlan] = field(default_factory=dict)
+    known: Known = NOTHING
 
     def plan(self, m: int, s: int, t: int) -> CellPlan:
         """What to run for a method, a sparsity and a task.
@@ -81,7 +84,9 @@ def prepare(shard: Shard, tokenizer: Any) -> Work:
 
 
 def settle(work: Work, model: Any, tokenizer: Any) -> Work:
-    """The same work with every budget set; those without a closed form are calibrated with the model.
+    """The same work with every budget set, and with what an earlier dataset of fewer samples holds.
+
+    Budgets without a closed form are calibrated with the model.
 
     Args:
         work: from :func:`prepare`.
@@ -94,7 +99,8 @@ def settle(work: Work, model: Any, tokenizer: Any) -> Work:
     names(shard.run.backend, model, methods)
     calibration = Calibration(shard, model, tokenizer, methods)
     margin = max(task.max_new_tokens for task in work.tasks)
-    return replace(work, cells=plan_cells(shard, margin, calibration.at))
+    settled = replace(work, cells=plan_cells(shard, margin, calibration.at))
+    return replace(settled, known=taken_over(settled, model))
 
 
 def placement(device: str, dtype: str) -> tuple[str, str]:
@@ -123,11 +129,12 @@ def evaluate(work: Work, model: Any, tokenizer: Any) -> xr.Dataset:
     work = settle(work, model, tokenizer)
     run, shard = work.shard.run, work.shard
     size = batch_size(shard)
-    starts = range(0, run.samples, size)
+    starts = range(work.known.samples, run.samples, size)
     tag = checkpoint_tag(work, model)
     settings = [work.settings(t) for t in range(len(work.tasks))]
-    progress = Progress(run.samples * sum(map(len, settings)), f"{shard.model} at {shard.length}")
-    records: list[list[dict[str, Any]]] = [[] for _ in work.tasks]
+    left = run.samples - work.known.samples
+    progress = Progress(left * sum(map(len, settings)), f"{shard.model} at {shard.length}")
+    records = [[record] for record in work.known.records] or [[] for _ in work.tasks]
     for t, task in enumerate(work.tasks):
         for start in starts:
             cases = work.cases[t][start : start + size]

@@ -23,7 +23,7 @@ from sparsestudy.evaluate import evaluate, placement, prepare, settle
 from sparsestudy.methods import METHODS
 from sparsestudy.methods.quest import Quest
 from sparsestudy.parameters import AccuracyParameters
-from sparsestudy.schema import BATCHES, COSTS, GENERATED, STATUS
+from sparsestudy.schema import BATCHES, COSTS, GENERATED, STATUS, TIMINGS
 
 torch.set_num_threads(1)
 RUN: dict[str, Any] = {
@@ -330,3 +330,75 @@ def test_costs_are_those_of_the_cost_model_at_the_stored_densities(checkout: Pat
         same = data[name].sel({"method": "quest", "sparsity": 0})
         np.testing.assert_array_equal(same, dense[name], err_msg="nothing is chosen at sparsity 0")
     assert (data["document"] == "").all()
+
+
+def saved(**changes: Any) -> Any:
+    """The dataset of :func:`run`, kept where its shard belongs."""
+    data = run(**changes)
+    dataset.save(data, AccuracyParameters.parse(RUN | changes).shards()[0].path)
+    return data
+
+
+def test_a_dataset_is_extended_by_the_samples_that_it_lacks(checkout: Path) -> None:
+    """As if all had been made at once; what is there is not computed again."""
+    methods = ["dense", "window", "flexprefill", "snapkv", {"name": "quest", "tail": "decode"}]
+    # Two prompts a batch, so that the batches of both ways are the same.
+    whole = run(methods=methods, samples=6)
+    saved(methods=methods, samples=2)
+    told: dict[str, Any] = {"methods": methods, "samples": 6}
+    shard = AccuracyParameters.parse(RUN | told).shards()[0]
+    model, tokenizer = models.load(NAME)
+    assert settle(prepare(shard, tokenizer), model, tokenizer).known.samples == 2
+    extended = run(**told)
+    for name in whole.variables:
+        if name in TIMINGS:
+            assert np.isfinite(extended[name].values).sum() == np.isfinite(whole[name].values).sum()
+        elif whole[name].dtype.kind == "f":
+            assert np.allclose(whole[name], extended[name], rtol=1e-5, equal_nan=True), name
+        else:
+            assert whole[name].equals(extended[name]), name
+    dataset.save(extended, shard.path)
+    assert settle(prepare(shard, tokenizer), model, tokenizer).known.samples == 0
+
+
+def test_the_samples_taken_over_are_those_of_the_file(checkout: Path) -> None:
+    data = saved(samples=2)
+    shard = AccuracyParameters.parse(RUN | {"samples": 4}).shards()[0]
+    data["score"].values[0, 0, 0, 0, 0] = [0.25, 0.75]
+    data["prefill_seconds"].values[0, 0, 0, 0, 0] = 3.0
+    dataset.save(data, shard.path)
+    extended = run(samples=4)
+    assert extended["score"].values[0, 0, 0, 0, 0, :2].tolist() == [0.25, 0.75]
+    assert 1.5 < extended["prefill_seconds"].values[0, 0, 0, 0, 0] < 2
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"seed": 1},
+        {"batch_tokens": 1024},
+        {"sparsities": [0, 250]},
+        {"methods": ["dense", "quest"]},
+        {"tasks": ["needle"]},
+        {"samples": 2},
+        {"samples": 3},
+    ],
+)
+def test_a_dataset_of_another_run_is_not_extended(changes: dict[str, Any], checkout: Path) -> None:
+    saved(samples=3)
+    shard = AccuracyParameters.parse(RUN | {"samples": 4} | changes).shards()[0]
+    model, tokenizer = models.load(NAME)
+    assert settle(prepare(shard, tokenizer), model, tokenizer).known.samples == 0
+
+
+@pytest.mark.parametrize(
+    "name", ["key", "device", "dtype", "versions", "backend", "hyperparameters", "prompt_id"]
+)
+def test_a_dataset_made_otherwise_is_not_extended(name: str, checkout: Path) -> None:
+    data = saved(samples=3)
+    shard = AccuracyParameters.parse(RUN | {"samples": 4}).shards()[0]
+    model, tokenizer = models.load(NAME)
+    assert settle(prepare(shard, tokenizer), model, tokenizer).known.samples == 3
+    data[name].values.reshape(-1)[-1] = json.dumps({"other": "one"}) if name != "backend" else "triton"
+    dataset.save(data, shard.path)
+    assert settle(prepare(shard, tokenizer), model, tokenizer).known.samples == 0
