@@ -133,6 +133,9 @@ def provenance(data: xr.Dataset, plans: dict[tuple[str, int], ShardPlan]) -> Sho
 def _origin(at: xr.Dataset, model: str, length: int, plan: ShardPlan | None) -> dict[str, str]:
     backends = sorted({str(value) for value in at["backend"].values.ravel() if value})
     key = json.loads(str(at["key"].item()) or "{}")
+    # The shapes of the speed study have no licence.
+    facts = [str(at[name].item()) for name in ("model_source", "model_licence") if name in at.coords]
+    facts.append(f"sha256 {str(at['model_weights_sha256'].item())[:12]}…")
     return {
         "model": model,
         "length": f"{length:,}",
@@ -143,7 +146,7 @@ def _origin(at: xr.Dataset, model: str, length: int, plan: ShardPlan | None) -> 
         "number format": str(at["dtype"].item()),
         "backend": ", ".join(backends),
         "commit": str(at["commit"].item())[:12],
-        "weights hash": f"{str(at['model_weights_sha256'].item())[:12]}…",
+        "weights": ", ".join(filter(None, facts)),
         "key": ", ".join(f"{name} {str(value)[:8]}" for name, value in sorted(key.items())),
     }
 

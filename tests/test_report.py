@@ -445,6 +445,13 @@ def test_examples_are_possible_runs_that_nobody_published(checkout: Path) -> Non
     assert set(table["parameter"]) == set(parameters.AccuracyParameters.model_fields) - {"run", "published"}
 
 
+def test_where_weights_come_from_is_shown_with_their_licence(checkout: Path) -> None:
+    write_run(STUDY)
+    (run,) = report.published()
+    shown, _ = listings.provenance(run.data, {})
+    assert set(shown["weights"]) == {f"synthetic, Apache-2.0, sha256 {'0' * 12}…"}
+
+
 def test_versions_of_shards_that_differ_are_both_named(checkout: Path) -> None:
     write_run({**STUDY, "lengths": [512, 1024]})
     data = report.published()[0].data
