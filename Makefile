@@ -22,14 +22,14 @@ help: ## list the targets
 # ---- the study
 
 book: $(VENV)/.stamp ## run what is missing on this machine, then build the report
-	@$(PY) -m sparsestudy run --missing-local
+	@$(PY) -m sparsestudy run --missing-local --jobs 2
 	@$(PY) -m sparsestudy report
 
 report: $(LIGHT)/.stamp ## build the report alone, from the datasets that are here (no torch, no weights)
 	@$(LIGHT)/bin/python -m sparsestudy report
 
-smoke: $(VENV)/.stamp ## run the smoke study of this machine, if it is missing or stale
-	@$(PY) -m sparsestudy run notebooks/params/local/accuracy/smoke.yaml
+smoke: $(VENV)/.stamp ## run the smoke study on this machine, what of it is missing or stale
+	@$(PY) -m sparsestudy run --missing-local --smoke --jobs 2
 
 run: $(VENV)/.stamp ## run with your own parameters: NAME=mine PARAMS="{lengths: [2048]}" or PARAMS_FILE=my.yaml
 	@test -n "$(NAME)" || { echo "error: give the run a name: make run NAME=mine PARAMS=\"{lengths: [2048]}\"" >&2; exit 2; }

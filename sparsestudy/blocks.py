@@ -37,12 +37,12 @@ def skipped() -> dict[str, str]:
 
 
 def smoke_state(mine: list[Run]) -> None:
-    """A box where the smoke run is missing, was skipped, or was made with earlier code."""
-    why = skipped().get(runfiles.SMOKE)
-    smoke = [run for run in mine if run.name == runfiles.SMOKE]
-    if why:
-        box("warning", "The smoke run was skipped on this machine", why)
-    elif not smoke:
+    """Boxes where a smoke run was skipped or made with earlier code, or where there is none."""
+    left_out = {name: why for name, why in skipped().items() if name in runfiles.SMOKE}
+    smoke = [run for run in mine if run.name in runfiles.SMOKE]
+    for name, why in left_out.items():
+        box("warning", f"The run `{name}` was skipped on this machine", why)
+    if not smoke and not left_out:
         text = f"This report was built from the data that came with the checkout. {REMEDY}"
         box("note", "No smoke run on this machine yet", text)
     for run in smoke:
@@ -80,14 +80,14 @@ def controls(run: Run, model: str, task: str, rows: pd.DataFrame) -> None:
 
 
 def own(runs: list[Run]) -> list[Run]:
-    """The user's own runs: all local ones but the smoke run."""
-    return [run for run in runs if run.name != runfiles.SMOKE]
+    """The user's own runs: all local ones but the smoke runs."""
+    return [run for run in runs if run.name not in runfiles.SMOKE]
 
 
 def own_state(runs: list[Run]) -> None:
     """Boxes for runs that were skipped, and a friendly one where there is none."""
     for name, why in skipped().items():
-        if name != runfiles.SMOKE:
+        if name not in runfiles.SMOKE:
             box("warning", f"Run `{name}` was skipped", why)
     if not runs:
         text = "Make your first one with the examples in [](rerun.md), then `make book`: it will appear here."

@@ -45,13 +45,13 @@ def local(experiment: str = EXPERIMENT) -> list[Run]:
 
 
 def found_locally(experiment: str = EXPERIMENT) -> list[Run]:
-    """The smoke run, then the user's own runs by name.
+    """The smoke runs, then the user's own runs by name.
 
     Raises:
         StudyError: a file cannot be read or is foreign.
     """
     folders = run_folders(experiment, published=False)
-    names = sorted(folders, key=lambda name: (name != runfiles.SMOKE, name))
+    names = sorted(folders, key=lambda name: (name not in runfiles.SMOKE, name))
     return [Run.read(folders[name]) for name in names]
 
 

@@ -17,7 +17,8 @@ from sparsestudy.errors import StudyError
 from sparsestudy.experiments import EXPERIMENTS, experiment
 from sparsestudy.parameters import RunParameters
 
-SMOKE = "smoke"
+# The runs of every machine: on models that ship, and on one whose weights are fetched.
+SMOKE = ("smoke", "smoke-smollm2")
 SCRATCH = paths.SCRATCH
 
 
@@ -110,7 +111,7 @@ def create_local(experiment_name: str, run: str, given: dict[str, Any]) -> tuple
     if fixed:
         raise StudyError(f"`{fixed[0]}` is no parameter of a new run: NAME names it, and it is local.")
     parameters = parse({**given, "run": run, "published": False})
-    if run in (SMOKE, SCRATCH) or (paths.params_folder(experiment_name, True) / f"{run}.yaml").exists():
+    if run in (*SMOKE, SCRATCH) or (paths.params_folder(experiment_name, True) / f"{run}.yaml").exists():
         raise StudyError(f"The name '{run}' is reserved for a run of the study; choose another NAME.")
     path = paths.params_folder(experiment_name, False) / f"{run}.yaml"
     folder = paths.run_folder(experiment_name, run, False)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, LlamaForCausalLM
@@ -41,6 +42,7 @@ from sparsestudy.ladder.tokenizer import Twin, build, identity
 from sparsestudy.ladder.train import Recipe, Trained, factor, train
 from sparsestudy.ladder.vocabulary import EOS, LARGEST, PAD, UNKNOWN, words
 from sparsestudy.parameters import AccuracyParameters
+from sparsestudy.specs import TaskSpec
 from sparsestudy.tasks.prompt import encode
 from sparsestudy.weights import manifest
 
@@ -410,6 +412,16 @@ def test_budgets_are_calibrated_on_words_that_the_model_knows() -> None:
     made = list(prompts_of(tokenizer(), 256, 12, "ladder"))
     assert len({tuple(prompt.ids) for prompt in made}) == 12
     assert not any(identity(UNKNOWN) in prompt.ids for prompt in made)
+
+
+def test_the_sweep_asks_what_the_rungs_were_trained_on() -> None:
+    file = paths.ROOT / "notebooks" / "params" / "accuracy" / "ladder.yaml"
+    asked = yaml.safe_load(file.read_text(encoding="utf-8"))
+    tasks = [TaskSpec.model_validate(spec).build() for spec in asked["tasks"]]
+    assert all(task in [variant.build() for variant in SCORED] for task in tasks)
+    assert [task.name for task in tasks] == list(NAMES)
+    assert asked["models"] == list(RUNGS)
+    assert max(asked["lengths"]) == CONTEXT
 
 
 SHIPPED = sorted((Path(__file__).resolve().parents[1] / "models").glob("*/card.json"))

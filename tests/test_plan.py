@@ -164,7 +164,7 @@ def test_a_different_run_is_never_overwritten(checkout: Path) -> None:
         runfiles.create_local("accuracy", "other", {})
 
 
-@pytest.mark.parametrize("name", ["smoke", "notebook", "public"])
+@pytest.mark.parametrize("name", [*runfiles.SMOKE, "notebook", "public"])
 def test_names_of_the_study_are_reserved(checkout: Path, name: str) -> None:
     write_file("public", published=True)
     with pytest.raises(StudyError, match="reserved"):
@@ -176,6 +176,7 @@ def test_the_command_line_refuses_in_one_sentence(checkout: Path, capsys: pytest
     for arguments, words in (
         (["run"], "Give one of"),
         (["run", "--experiment", "accuracy"], "needs both"),
+        (["run", "--smoke", "--experiment", "accuracy", "--name", "mine"], "--smoke goes with"),
         (["run", "--experiment", "acuracy", "--name", "mine"], "Did you mean 'accuracy'?"),
         (["run", "--experiment", "accuracy", "--name", "My_Run"], "lower-case"),
         ([*new, "{sparsities: [0.9]}"], "900"),
@@ -196,16 +197,21 @@ def test_the_command_line_refuses_in_one_sentence(checkout: Path, capsys: pytest
 def test_run_files_of_the_study_are_valid(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paths, "ROOT", root)
     published = [runfiles.read(path) for path in runfiles.listed(published=True)]
-    smoke = runfiles.read(paths.params_folder("accuracy", False) / "smoke.yaml")
-    study = next(run for run in published if run.run == "smollm2")
-    for run in (*published, smoke):
+    folder = paths.params_folder("accuracy", False)
+    smokes = [runfiles.read(folder / f"{name}.yaml") for name in runfiles.SMOKE]
+    for run in (*published, *smokes):
         run.check_fields()
-    # The smoke run's prompts are the first ones of the published study.
-    assert smoke.seed == study.seed
-    assert set(smoke.lengths) <= set(study.lengths)
-    assert set(smoke.sparsities) <= set(study.sparsities)
-    assert {spec.label for spec in smoke.methods} <= {spec.label for spec in study.methods}
-    assert {spec.label for spec in smoke.tasks} <= {spec.label for spec in study.tasks}
+    for smoke, name in zip(smokes, ("ladder", "smollm2"), strict=True):
+        study = next(run for run in published if run.run == name)
+        # A smoke run's prompts are the first ones of the published study, and its budgets are frozen.
+        assert smoke.seed == study.seed
+        assert set(smoke.models) <= set(study.models)
+        assert set(smoke.lengths) <= set(study.lengths)
+        assert set(smoke.sparsities) <= set(study.sparsities)
+        assert {spec.label for spec in smoke.methods} <= {spec.label for spec in study.methods}
+        assert {spec.label for spec in smoke.tasks} <= {spec.label for spec in study.tasks}
+        budgets = paths.results(True) / "calibration"
+        assert all((budgets / f"{shard.name}.json").is_file() for shard in smoke.shards())
 
 
 def test_a_held_shard_is_not_written_by_another_run(checkout: Path) -> None:

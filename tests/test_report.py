@@ -362,13 +362,14 @@ def test_changed_fidelity_changes_the_words_about_it(checkout: Path) -> None:
     assert "largest under snapkv" not in " ".join(before)
 
 
-def test_a_skipped_smoke_run_says_why(run_page: Any) -> None:
+@pytest.mark.parametrize("name", runfiles.SMOKE)
+def test_a_skipped_smoke_run_says_why(run_page: Any, name: str) -> None:
     write_run(STUDY)
-    folder = paths.run_folder("accuracy", runfiles.SMOKE, False)
+    folder = paths.run_folder("accuracy", name, False)
     folder.mkdir(parents=True)
     (folder / SKIPPED).write_text("The weights cannot be had: no network.\n", encoding="utf-8")
     shown = run_page("compare")
-    assert "was skipped on this machine" in shown.text
+    assert f"The run `{name}` was skipped on this machine" in shown.text
     assert "The weights cannot be had: no network." in shown.text
 
 

@@ -19,7 +19,7 @@ import yaml
 from synthetic import DEFAULTS, parse, synthetic_shard
 
 from sparsestudy import dataset as ds
-from sparsestudy import execution, paths, scrub
+from sparsestudy import execution, paths, runfiles, scrub
 from sparsestudy.errors import StudyError
 from sparsestudy.shards import Shard
 
@@ -133,6 +133,15 @@ def test_nothing_to_do_starts_nothing(checkout: Path) -> None:
         ds.save(synthetic_shard(shard, current=True), shard.path)
     status, output = run("run", "--missing-local")
     assert (status, output) == (0, "")
+
+
+def test_the_smoke_runs_can_be_made_alone(checkout: Path) -> None:
+    made = [write_file(name, lengths=[512])[0] for name in runfiles.SMOKE]
+    left = write_file("mine", lengths=[512])[0]
+    status, output = run("run", "--missing-local", "--smoke", "--jobs", "2")
+    assert status == 0, output
+    assert all(same(shard) for shard in made)
+    assert not left.path.exists()
 
 
 def test_a_missing_published_dataset_is_never_made_by_itself(checkout: Path) -> None:

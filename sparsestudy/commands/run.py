@@ -24,8 +24,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--missing-local",
         action="store_true",
-        help="make what is missing or stale among the smoke run and your own runs; report published ones",
+        help="make what is missing or stale among the smoke runs and your own runs; report published ones",
     )
+    parser.add_argument("--smoke", action="store_true", help="with --missing-local: the smoke runs alone")
     parser.add_argument("--experiment", help="the experiment of a new run, such as accuracy")
     parser.add_argument("--name", help="the name of a new run: lower-case letters, digits and hyphens")
     parser.add_argument("--params", default="", help="its parameters as YAML, such as '{lengths: [2048]}'")
@@ -69,6 +70,8 @@ def execute(args: argparse.Namespace) -> int:
         raise StudyError(
             "Give one of: a run file, --missing-local, or --experiment and --name with parameters."
         )
+    if args.smoke and not args.missing_local:
+        raise StudyError("--smoke goes with --missing-local, and says which local runs are meant.")
     if args.missing_local:
         return _missing_local(args)
     return _run_new(args) if new else _run_file(args.file, args, scheduled=False)
@@ -145,13 +148,15 @@ def _refuse_unreadable(plans: list[ShardPlan]) -> None:
 
 
 def _missing_local(args: argparse.Namespace) -> int:
-    from sparsestudy import plan, runs
+    from sparsestudy import plan, runfiles, runs
 
     published = plan.inspect_all(published=True)
     if any(item.state != "fresh" for item in published):
         print("\n".join(plan.report((True,))), file=sys.stderr)
     _refuse_unreadable(published)
     local = plan.inspect_all(published=False)
+    if args.smoke:
+        local = [item for item in local if item.shard.run.run in runfiles.SMOKE]
     _refuse_unreadable(local)
     wanted = [item.shard for item in local if item.state != "fresh"]
     if wanted:
