@@ -44,8 +44,8 @@ def sizes(run: str, rows: pd.DataFrame, lines: pd.DataFrame) -> str:
     if lines.empty:
         return (
             f"{_alike(run, rows, models)}, so a frontier over sizes, and with it whether a larger sparse "
-            "model beats a smaller dense one, is **not measured**. What it shows is what each method saves on "
-            "the same model, and at which accuracy."
+            "model beats a smaller dense one, is **not measured**. What it shows is what each method saves "
+            "on the same model, and at which accuracy."
         )
     above = lines.drop_duplicates(["group", "measure", "batch", "length"])
     return (
