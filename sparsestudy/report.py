@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from sparsestudy.shards import Shard
 
 EXPERIMENT = "accuracy"
+SHIPPED = "shipped with the study"
+"""What a dataset names as the source of a model whose weights lie in ``models/``."""
 
 
 def published(experiment: str = EXPERIMENT) -> list[Run]:
@@ -149,7 +151,7 @@ def show_table(
 
 
 def state(runs: list[Run]) -> None:
-    """Show a box where there is no published run, or one that was made with earlier code."""
+    """Show a box where there is no published run, one that was made with earlier code, or model organisms."""
     if not runs:
         box(
             "warning",
@@ -161,6 +163,26 @@ def state(runs: list[Run]) -> None:
         title, text = freshness(run)
         if text:
             box("warning", title, text)
+    if organisms := _organisms(runs):
+        box(
+            "note",
+            "Model organisms",
+            f"{words.listed(f'`{name}`' for name in organisms)} were trained for this study, on texts from the "
+            "very generators that ask them. They show what sparse attention does when nothing but size and "
+            "length changes; they know no language, and are no forecast for a model that does.",
+        )
+
+
+def _organisms(runs: list[Run]) -> list[str]:
+    """The models of some runs that ship with the study, each once."""
+    found = [
+        str(name)
+        for run in runs
+        if "model_source" in run.data.coords
+        for name, source in zip(run.data["model"].values, run.data["model_source"].values, strict=True)
+        if source == SHIPPED
+    ]
+    return list(dict.fromkeys(found))
 
 
 def freshness(run: Run) -> tuple[str, str]:
