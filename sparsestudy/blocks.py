@@ -21,6 +21,7 @@ from sparsestudy import (
 from sparsestudy.commands.run import SKIPPED
 from sparsestudy.compare import beside, matched
 from sparsestudy.errors import StudyError
+from sparsestudy.freshness import freshness
 from sparsestudy.report import box, html, markdown, show_table
 from sparsestudy.view import Run
 
@@ -46,7 +47,7 @@ def smoke_state(mine: list[Run]) -> None:
         text = f"This report was built from the data that came with the checkout. {REMEDY}"
         box("note", "No smoke run on this machine yet", text)
     for run in smoke:
-        title, text = report.freshness(run)
+        title, text = freshness(run)
         if text:
             box("note", title, f"{text} {REMEDY}")
 
@@ -100,7 +101,7 @@ def introduce(run: Run) -> None:
     told = ", ".join(
         f"{name} {json.dumps(asked[name])}" for name in ("lengths", "sparsities", "samples", "seed")
     )
-    markdown(f"**Run `{run.name}`**: `{told}`. {report.freshness(run)[1]}")
+    markdown(f"**Run `{run.name}`**: `{told}`. {freshness(run)[1]}")
 
 
 def local_state(runs: list[Run]) -> None:

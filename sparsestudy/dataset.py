@@ -177,9 +177,9 @@ def differences(a: xr.Dataset, b: xr.Dataset) -> list[str]:
     return [name for name in sorted(one.keys() | other.keys()) if one.get(name) != other.get(name)]
 
 
-def content_hash(dataset: xr.Dataset) -> str:
-    """A hash of everything in a dataset but the timings: 32 hexadecimal digits."""
-    parts = json.dumps(_parts(dataset), sort_keys=True)
+def content_hash(dataset: xr.Dataset, without: tuple[str, ...] = ()) -> str:
+    """A hash of everything in a dataset but the timings and some variables: 32 hexadecimal digits."""
+    parts = json.dumps(_parts(dataset.drop_vars(without, errors="ignore")), sort_keys=True)
     return hashlib.blake2b(parts.encode(), digest_size=16).hexdigest()
 
 

@@ -170,10 +170,10 @@ def care(rows: pd.DataFrame) -> list[str]:
             sentences.append(
                 f"At the {flag} ({meaning}): {counted(len(some), 'cell')} of {len(ran)}, {_where(some)}."
             )
-    return [*sentences, *_replies(ran)]
+    return [*sentences, *replies(ran)]
 
 
-def _replies(ran: pd.DataFrame) -> list[str]:
+def replies(ran: pd.DataFrame) -> list[str]:
     """How many replies could not be parsed or were cut, and how long answers are."""
     if ran.empty:
         return []

@@ -38,6 +38,8 @@ def merge(datasets: list[xr.Dataset], names: list[str]) -> xr.Dataset:
     labels = {dim: _joined([part.variables[dim].values for part in datasets]) for dim in schema.dims}
     variables: dict[str, Any] = {}
     for name, variable in schema.variables.items():
+        if all(name not in part.variables for part in datasets):
+            continue  # none of the parts was read with it
         variables[name] = _overlaid(name, variable, datasets, names, labels)
     coordinates = {name: variables.pop(name) for name in schema.coordinates}
     return tidy(xr.Dataset(variables, coords=coordinates, attrs=attributes))
@@ -54,16 +56,20 @@ def _overlaid(
     shape = tuple(len(labels[dim]) for dim in variable.dims)
     dtype = object if variable.is_text else np.dtype(variable.dtype)
     values = np.full(shape, variable.fill if variable.fill is not None else 0, dtype=dtype)
-    origin = np.full(shape, -1)
+    origin = np.full(shape, -1, np.int32)
     for number, part in enumerate(parts):
-        where = np.ix_(
-            *(
+        where = _places(
+            [
                 [labels[dim].index(label) for label in part.variables[dim].values.tolist()]
                 for dim in variable.dims
-            )
+            ]
         )
         new = part.variables[name].values
         present = np.ones(new.shape, dtype=bool) if variable.fill is None else ~_same(new, variable.fill)
+        if (origin[where] < 0).all():  # nothing here yet, as between shards of one run
+            values[where] = new
+            origin[where] = np.where(present, number, -1)
+            continue
         clash = present & (origin[where] >= 0) & ~_same(new, values[where])
         if clash.any() and name not in TIMINGS:
             other = names[int(origin[where][clash][0])]
@@ -75,6 +81,13 @@ def _overlaid(
         values[where] = np.where(take, new, values[where])
         origin[where] = np.where(take, number, origin[where])
     return xr.Variable(variable.dims, values)
+
+
+def _places(indices: list[list[int]]) -> Any:
+    """What picks the product of some indices: slices where all follow each other, which copy nothing."""
+    if all(index == list(range(index[0], index[-1] + 1)) for index in indices if index):
+        return tuple(slice(index[0], index[-1] + 1) if index else slice(0, 0) for index in indices)
+    return np.ix_(*indices)
 
 
 def _same(a: Any, b: Any) -> np.ndarray[Any, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -17,6 +18,15 @@ from sparsestudy.validation import tidy, validate
 
 # What netCDF4 and xarray raise on damaged files.
 _UNREADABLE = (OSError, RuntimeError, ValueError, AttributeError, KeyError, TypeError)
+
+
+READING: dict[str, Any] = {
+    "engine": "netcdf4",
+    "mask_and_scale": False,
+    "decode_times": False,
+    "decode_timedelta": False,
+}
+"""How files are read: values as they were stored."""
 
 
 def _with_fills(dataset: xr.Dataset, *names: str) -> xr.Dataset:
@@ -70,8 +80,12 @@ MIGRATIONS: dict[int, Callable[[xr.Dataset], xr.Dataset]] = {
 }
 
 
-def open_shard(path: Path) -> xr.Dataset:
+def open_shard(path: Path, without: tuple[str, ...] = ()) -> xr.Dataset:
     """One dataset file, checked, in memory.
+
+    Args:
+        path: of the file.
+        without: variables that are not read.
 
     Raises:
         StudyError: the file cannot be read, is no dataset of this study, or was made by a newer version.
@@ -80,9 +94,7 @@ def open_shard(path: Path) -> xr.Dataset:
     if not path.is_file():
         raise StudyError(f"There is no dataset {paths.shown(path)}.")
     try:
-        with xr.open_dataset(
-            path, engine="netcdf4", mask_and_scale=False, decode_times=False, decode_timedelta=False
-        ) as opened:
+        with xr.open_dataset(path, drop_variables=without, **READING) as opened:
             dataset = opened.load()
     except _UNREADABLE as error:
         raise StudyError(
@@ -97,7 +109,7 @@ def open_shard(path: Path) -> xr.Dataset:
         )
     try:
         dataset = tidy(_migrated(dataset, int(version)))
-        validate(dataset)
+        validate(dataset, without)
     except StudyError as error:
         raise StudyError(f"{paths.shown(path)}: {error}") from error
     return dataset
@@ -124,8 +136,12 @@ def _migrated(dataset: xr.Dataset, version: int) -> xr.Dataset:
     return dataset
 
 
-def open_run(folder: Path) -> xr.Dataset:
+def open_run(folder: Path, without: tuple[str, ...] = ()) -> xr.Dataset:
     """All datasets of one run, merged; places that no file covers hold fills and ``not_run``.
+
+    Args:
+        folder: of the run.
+        without: variables that are not read.
 
     Raises:
         StudyError: there is none, one cannot be read or is foreign, or two disagree.
@@ -134,7 +150,7 @@ def open_run(folder: Path) -> xr.Dataset:
     files = sorted(folder.glob("*.nc"))
     if not files:
         raise StudyError(f"There is no dataset in {paths.shown(folder)}.")
-    datasets = [open_shard(file) for file in files]
+    datasets = [open_shard(file, without) for file in files]
     for file, dataset in zip(files, datasets, strict=True):
         _check_place(file, dataset)
     return merge(datasets, [paths.shown(file) for file in files])

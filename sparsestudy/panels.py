@@ -1,4 +1,4 @@
-"""Small multiples: a row of panels for each group of methods, a panel for each length."""
+"""Small multiples: a row of panels for each group of methods, a panel for each length, task or model."""
 
 from __future__ import annotations
 
@@ -15,10 +15,18 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def draw(rows: pd.DataFrame, columns: tuple[str, str, str], narrow: bool) -> Figure:
-    """Small multiples: each group of methods begins a row, each length is a panel."""
+def draw(rows: pd.DataFrame, columns: tuple[str, str, str], narrow: bool, by: str = "length") -> Figure:
+    """Small multiples: each group of methods begins a row, each length is a panel.
+
+    Args:
+        rows: the cells.
+        columns: names of the value and of its limits.
+        narrow: for a phone.
+        by: what has a panel for each of its values, in their order; numbers rise.
+    """
     groups = [group for group in rows["group"].unique() if group != "dense"] or ["dense"]
-    lengths = sorted(rows["length"].unique())
+    lengths = list(rows[by].unique())
+    lengths = sorted(lengths) if pd.api.types.is_numeric_dtype(rows[by]) else lengths
     many = len(groups) if len(lengths) == 1 else len(lengths)
     most = (1 if len(lengths) == 1 else 2) if narrow else 4
     across = -(-many // -(-many // most))  # rows of equal length, none longer than the most that fit
@@ -43,8 +51,11 @@ def draw(rows: pd.DataFrame, columns: tuple[str, str, str], narrow: bool) -> Fig
         for (row, column), group, length in where:
             axes = grid[row, column]
             axes.set_visible(True)
-            _panel(axes, rows[rows["length"] == length], group, columns, look, bounds)
-            _title(axes, rows, group, int(length), narrow or column == 0 or len(lengths) == 1)
+            here = rows[rows[by] == length]
+            _panel(axes, here, group, columns, look, bounds)
+            label = words.tokens(length) if by == "length" else str(length)
+            first = length == lengths[0] if by != "length" else column == 0
+            _title(axes, here, group, label, narrow or first or len(lengths) == 1)
             last = all(other <= row or place != column for (other, place), own, _ in where if own == group)
             axes.tick_params(labelbottom=last)
         layout.label(figure, "achieved sparsity in %", "accuracy" if scores else "difference to dense")
@@ -72,10 +83,10 @@ def _bounds(rows: pd.DataFrame) -> tuple[float, float]:
     )
 
 
-def _title(axes: Axes, rows: pd.DataFrame, group: str, length: int, named: bool) -> None:
-    """The group above a row's first panel (every panel on a phone), then length and sample count."""
-    here = rows[(rows["length"] == length) & rows["group"].isin([group, "dense"]) & (rows["n"] > 0)]
-    axes.set_title(f"{words.tokens(length)}, n = {words.span(here['n']) if len(here) else 0}")
+def _title(axes: Axes, rows: pd.DataFrame, group: str, label: str, named: bool) -> None:
+    """The group above a row's first panel (every panel on a phone), then its label and sample count."""
+    here = rows[rows["group"].isin([group, "dense"]) & (rows["n"] > 0)]
+    axes.set_title(f"{label}, n = {words.span(here['n']) if len(here) else 0}")
     if named:
         heading(axes, group)
 
@@ -157,7 +168,7 @@ def _legend(rows: pd.DataFrame, look: dict[str, style.Look], scores: bool) -> tu
     if (rows["state"] == "unreachable").any():
         handles.append(Line2D([], [], color=style.MUTED, linestyle="none", marker="x", markersize=5))
         labels.append("unreachable")
-    if scores and rows["chance"].iloc[0] < 1:
+    if scores and (rows["chance"] < 1).any():
         handles.append(Line2D([], [], color=style.MUTED, linestyle=":", linewidth=0.9))
         labels.append("guessing")
     return handles, labels

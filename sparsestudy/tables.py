@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any, cast
 
 import pandas as pd
@@ -45,17 +46,27 @@ def tidy(summary: xr.Dataset) -> pd.DataFrame:
     """
     table = summary.to_dataframe(dim_order=list(CELL)).reset_index()
     table = table[table["status"] != NOT_RUN].reset_index(drop=True)
-    table["group"] = [
-        group_of(p, t) for p, t in zip(table["method_phase"], table["method_tail"], strict=True)
-    ]
-    methods = zip(table["method_name"], table["method"], table["method_fields"], strict=True)
-    tasks = zip(table["task_name"], table["task"], table["task_fields"], strict=True)
-    table["name"] = [short_name(*parts) for parts in methods]
-    table["subject"] = [subject(*parts) for parts in tasks]
+    places = zip(table["method_phase"], table["method_tail"], strict=True)
+    table["group"] = [group_of(phase, tail) for phase, tail in places]
+    table["name"] = _named(table, short_name, "method")
+    table["subject"] = _named(table, subject, "task")
     table["nominal"] = table["sparsity"] / 1000
-    table["state"] = [STATUS[int(value)] for value in table["status"]]
-    table["note"] = [_note(row) for row in table.to_dict("records")]
+    table["state"] = table["status"].map(dict(enumerate(STATUS)))
+    told = table["state"].ne("ok") | table["floor"] | table["ceiling"]
+    table["note"] = ""
+    table.loc[told, "note"] = [_note(row) for row in table.loc[told, NOTED].to_dict("records")]
     return cast(pd.DataFrame, table)
+
+
+def _named(table: pd.DataFrame, name: Callable[[str, str, str], str], kind: str) -> pd.Series:
+    """A column of names of methods or tasks, each made once."""
+    columns = [f"{kind}_name", kind, f"{kind}_fields"]
+    known = {row[1]: name(*row) for row in table[columns].drop_duplicates().itertuples(index=False)}
+    return table[kind].map(known)
+
+
+NOTED = ["state", "lowest_density", "floor", "ceiling"]
+"""Columns that a note is made of."""
 
 
 def _note(row: dict[str, Any]) -> str:

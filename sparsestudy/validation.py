@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -72,21 +73,26 @@ def _cast(values: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> np.ndarray[Any,
     return changed if np.array_equal(changed, values) else values
 
 
-def validate(dataset: xr.Dataset) -> None:
+def validate(dataset: xr.Dataset, without: Collection[str] = ()) -> None:
     """Check a dataset against the schema.
+
+    Args:
+        dataset: what to check.
+        without: variables that were not read.
 
     Raises:
         StudyError: a variable or attribute is missing, unknown, or holds what the schema excludes.
     """
     schema = schema_of(dataset)
     for name in schema.variables:
-        if name not in dataset.variables:
+        if name not in dataset.variables and name not in without:
             raise StudyError(f"the variable '{name}' is missing.")
     unknown = [str(name) for name in dataset.variables if name not in schema.variables]
     if unknown:
         raise StudyError(f"the variable '{unknown[0]}' is unknown to the schema.")
     for name, expected in schema.variables.items():
-        _check_variable(name, expected, dataset.variables[name])
+        if name in dataset.variables:
+            _check_variable(name, expected, dataset.variables[name])
     for dim in schema.dims:
         _check_index(dim, dataset.variables[dim].values, dim in schema.may_be_empty)
     _check_cells(dataset, schema.measured)
@@ -121,7 +127,8 @@ def _is_fill(values: np.ndarray[Any, Any], variable: Variable) -> Any:
 
 
 def _check_text(name: str, expected: Variable, values: np.ndarray[Any, Any]) -> None:
-    for value in values.ravel():
+    # Most texts come again and again.
+    for value in dict.fromkeys(values.ravel().tolist()):
         if not isinstance(value, str):
             raise StudyError(f"the variable '{name}' holds {value!r}, which is not text.")
         if expected.choices and value and value not in expected.choices:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from sparsestudy import forms, tables
 from sparsestudy.cells import summarise
-from sparsestudy.dataset import content_hash, open_run
+from sparsestudy.dataset import content_hash
 from sparsestudy.derived import kept
 from sparsestudy.forms import Form
+from sparsestudy.samples import REPLIES, samples
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +30,7 @@ class Run:
 
     Args:
         name: of the run.
-        data: its samples.
+        data: its samples, read from disk where they are asked for; texts of replies stay in their files.
         files: a hash of the files that it was read from; without one nothing that is derived from it is kept.
     """
 
@@ -47,7 +48,8 @@ class Run:
         found = hashlib.blake2b(digest_size=16)
         for file in sorted(folder.glob("*.nc")):
             found.update(f"{'/'.join(file.parts[-3:])}\n".encode() + file.read_bytes())
-        return cls(folder.name, open_run(folder), found.hexdigest())
+        data = samples(folder, found.hexdigest())
+        return cls(folder.name, data, found.hexdigest())
 
     def keep(self, what: str, form: Form[T], make: Callable[[], T], *decisive: str) -> T:
         """What ``make`` returns, computed once for these files (see `sparsestudy.derived`).
@@ -81,8 +83,9 @@ class Run:
 
     @cached_property
     def hash(self) -> str:
-        """Hash of its data, timings apart, as quoted when it is cited."""
-        return content_hash(self.data)[:HASH_DIGITS]
+        """Hash of its data, timings and texts of replies apart, as quoted when it is cited."""
+        whole = self.keep("hash", forms.plain(str), lambda: content_hash(self.data, REPLIES))
+        return str(whole)[:HASH_DIGITS]
 
     def subjects(self) -> Iterator[tuple[str, str, pd.DataFrame]]:
         """(model, task, rows) for each pair that has any cell."""
