@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sparsestudy.concentration_parameters import ConcentrationParameters
+from sparsestudy.concentration_schema import CONCENTRATION
 from sparsestudy.errors import StudyError
 from sparsestudy.fidelity_parameters import FidelityParameters
 from sparsestudy.fidelity_schema import FIDELITY
@@ -58,6 +60,12 @@ EXPERIMENTS: dict[str, Experiment] = {
         FIDELITY,
         "sparsestudy.fidelity",
         ("methods", "sparsities", "texts", "steps", "bins", "seed", "dtype", "batch_tokens"),
+    ),
+    "concentration": Experiment(
+        ConcentrationParameters,
+        CONCENTRATION,
+        "sparsestudy.concentration",
+        ("tasks", "samples", "queries", "seed", "dtype", "batch_tokens"),
     ),
     "speed": Experiment(
         SpeedParameters,

@@ -45,6 +45,8 @@ OUTSIDE = frozenset(
         ".mask_schema",
         ".fidelity_parameters",
         ".fidelity_schema",
+        ".concentration_parameters",
+        ".concentration_schema",
         ".speed",
         ".speed.parameters",
         ".speed.schema",

@@ -29,6 +29,7 @@ PARETO = tuple(
 )
 SUMMARY = (*(f"summary_{name}" for name in ("blocks", "tables", "words")), "readme", "comparison_words")
 LENGTH = tuple(f"length_{name}" for name in ("blocks", "figures", "tables", "words"))
+CONCENTRATION = tuple(f"concentration_{name}" for name in ("blocks", "figures", "tables", "words"))
 TOLERANCE = tuple(f"tolerance_{name}" for name in ("blocks", "figures", "tables", "words"))
 TASK_PAGE = ("task_blocks", "task_tables")
 CLAIMS = ("claim_blocks", "claim_words", "claim_figures", "claim_tables")
@@ -41,6 +42,7 @@ WRITERS = (
         *PARETO,
         *SUMMARY,
         *LENGTH,
+        *CONCENTRATION,
         *FIDELITY,
         *SPEED,
         *CLAIMS,

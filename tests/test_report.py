@@ -19,6 +19,7 @@ import yaml
 from pages import BOOK, code_cells
 from pages import PAGES as SOURCES
 from synthetic import write_run
+from synthetic_concentration import write_concentration
 from synthetic_fidelity import write_fidelity
 from synthetic_masks import write_masks
 from synthetic_speed import write_speed
@@ -157,6 +158,7 @@ def test_pages_run_with_published_and_local_data(run_page: Any, page: str) -> No
     write_run({**STUDY, "run": "mine", "published": False, "lengths": [1024], "methods": ["quest"]})
     write_masks()
     write_fidelity()
+    write_concentration()
     write_speed()
     shown = run_page(page)
     text = shown.text + "".join(shown.glued.values())
@@ -180,6 +182,9 @@ def test_pages_run_with_published_and_local_data(run_page: Any, page: str) -> No
         assert text.count('id="figure-length-') == 2
         assert text.count('aria-label="What is tolerated at a margin') == 1
         assert "tolerances at three lengths at least" in text
+        assert text.count('id="figure-concentration-looked"') == 1
+        assert "A smaller share of the keys suffices in longer text" in text
+        assert report.published("concentration")[0].hash in text
         assert report.published()[0].hash in text
         assert all(len(alt) > 80 for alt in re.findall(r'alt="([^"]*)"', text))
     if page == "tolerance":

@@ -313,3 +313,32 @@ def test_the_curves_of_the_frontiers_agree_with_their_gain() -> None:
     assert (found.full.estimate >= found.dense.estimate - 1e-9).all()
     assert (found.full.low <= found.full.estimate).all()
     assert found.full.n.tolist() == [240] * len(found.cost)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.6, 1.0, 1.3])
+def test_an_exact_power_has_its_exponent_and_no_width(beta: float) -> None:
+    x = np.array([512.0, 1024, 2048, 4096])
+    found = stats.growth(np.repeat(3 * x[:, None] ** beta, 6, 1), x)
+    np.testing.assert_allclose([found.estimate, found.low, found.high], beta, atol=1e-6)
+    assert found.n == 6
+
+
+def test_a_growth_exponent_is_held_by_its_interval_about_as_often_as_it_says() -> None:
+    x, rng, beta = np.array([512.0, 1024, 2048, 4096]), np.random.default_rng(0), 0.8
+    cells = x[:, None] ** beta * rng.gamma(4, 0.25, (400, len(x), 12))
+    hits = 0
+    for number, cell in enumerate(cells):
+        found = stats.growth(cell, x, resamples=400, seed=number)
+        hits += bool(found.low <= beta <= found.high)
+    assert 0.88 <= hits / len(cells) <= 0.99
+
+
+def test_growth_leaves_out_lengths_without_samples_and_says_nothing_of_one() -> None:
+    x = np.array([512.0, 1024, 2048])
+    values = np.repeat(x[:, None], 4, 1)
+    values[1] = np.nan
+    values[2, 3:] = np.nan
+    found = stats.growth(values, x)
+    assert found.estimate == pytest.approx(1)
+    assert found.n == 3
+    assert np.isnan(stats.growth(values[:1], x[:1]).estimate)

@@ -6,6 +6,7 @@ Arrays have the samples of a cell on their last axis, with NaN for a sample that
 - ``resampling``: means over tasks, clustered by document, with resamples that all cells share.
 - ``power``: what a number of samples can find, and what it can exclude.
 - ``tolerance``, ``censored``: tolerated sparsity, and how a tolerated budget grows with length.
+- ``growth``: how a mean grows with length.
 - ``crossfit``, ``frontier``, ``scaling``: accuracy against cost; a law of size, length and compression.
 """
 
@@ -26,6 +27,7 @@ from sparsestudy.stats.base import (
 from sparsestudy.stats.censored import Exponent, exponent
 from sparsestudy.stats.crossfit import SPLITS
 from sparsestudy.stats.frontier import Frontiers, Winner, equal_cost_weights, frontier_gain, frontiers, winner
+from sparsestudy.stats.growth import growth, slopes
 from sparsestudy.stats.intervals import combine, mean_interval, wilson
 from sparsestudy.stats.paired import design_effect, holm, paired_difference
 from sparsestudy.stats.power import excludable_margin, exclusion_power, minimum_detectable_difference
@@ -59,6 +61,7 @@ __all__ = [
     "exponent",
     "frontier_gain",
     "frontiers",
+    "growth",
     "held_out",
     "holm",
     "mean_interval",
@@ -67,6 +70,7 @@ __all__ = [
     "seed_of",
     "shares",
     "size_slope",
+    "slopes",
     "stratified",
     "tolerated",
     "wilson",
