@@ -30,6 +30,7 @@ PARETO = tuple(
 SUMMARY = (*(f"summary_{name}" for name in ("blocks", "tables", "words")), "readme", "comparison_words")
 LENGTH = tuple(f"length_{name}" for name in ("blocks", "figures", "tables", "words"))
 TOLERANCE = tuple(f"tolerance_{name}" for name in ("blocks", "figures", "tables", "words"))
+DEMANDS = tuple(f"demand_{name}" for name in ("blocks", "figures", "tables", "words"))
 TASK_PAGE = ("task_blocks", "task_tables")
 CLAIMS = ("claim_blocks", "claim_words", "claim_figures", "claim_tables")
 ESTIMANDS = ("budgets", "evidence", "frontiers", "ledger", "methods", "pairs", "tolerances", "trends")
@@ -41,6 +42,8 @@ WRITERS = (
         *PARETO,
         *SUMMARY,
         *LENGTH,
+        *TOLERANCE,
+        *DEMANDS,
         *FIDELITY,
         *SPEED,
         *CLAIMS,
