@@ -101,6 +101,11 @@ def _axes(axes: Axes, rows: pd.DataFrame, what: str) -> None:
             axes.plot(ends, density * ends, color=style.GRID, linewidth=0.9, zorder=0)
         axes.grid(visible=False)
         return
+    share_axis(axes, rows)
+
+
+def share_axis(axes: Axes, rows: pd.DataFrame) -> None:
+    """Scale the y axis of tolerated sparsities by the share that is kept, up to the highest of some rows."""
     top = float(np.nanmax([rows["lost"].max(), rows["kept"].max(), 0.9]))
     axes.set_yscale(
         "function",

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 EXPERIMENT = "accuracy"
 SHIPPED = "shipped with the study"
 """What a dataset names as the source of a model whose weights lie in ``models/``."""
+DEMANDS = ("demands",)
+"""Published runs on accuracy over what a task demands: many variants of a few tasks, so that pages which
+summarise tasks leave them out, and one section is about them alone."""
 
 
 def published(experiment: str = EXPERIMENT) -> list[Run]:
@@ -30,9 +33,19 @@ def published(experiment: str = EXPERIMENT) -> list[Run]:
     return [Run.read(folder) for folder in run_folders(experiment).values()]
 
 
+def studies() -> list[Run]:
+    """The published runs on accuracy in which each variant of a task stands for itself."""
+    return [run for run in published() if run.name not in DEMANDS]
+
+
 def sparse() -> list[Run]:
-    """The published runs that say what sparse attention costs: all but those of dense attention alone."""
-    return [run for run in published() if run.sparse]
+    """Those studies that say what sparse attention costs: all but those of dense attention alone."""
+    return [run for run in studies() if run.sparse]
+
+
+def demands() -> list[Run]:
+    """The published runs over what a task demands."""
+    return [run for run in published() if run.name in DEMANDS]
 
 
 def local(experiment: str = EXPERIMENT) -> list[Run]:

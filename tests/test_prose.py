@@ -31,6 +31,7 @@ SUMMARY = (*(f"summary_{name}" for name in ("blocks", "tables", "words")), "read
 LENGTH = tuple(f"length_{name}" for name in ("blocks", "figures", "tables", "words"))
 CONCENTRATION = tuple(f"concentration_{name}" for name in ("blocks", "figures", "tables", "words"))
 TOLERANCE = tuple(f"tolerance_{name}" for name in ("blocks", "figures", "tables", "words"))
+DEMANDS = tuple(f"demand_{name}" for name in ("blocks", "figures", "tables", "words"))
 TASK_PAGE = ("task_blocks", "task_tables")
 CLAIMS = ("claim_blocks", "claim_words", "claim_figures", "claim_tables")
 ESTIMANDS = ("budgets", "evidence", "frontiers", "ledger", "methods", "pairs", "tolerances", "trends")
@@ -43,6 +44,8 @@ WRITERS = (
         *SUMMARY,
         *LENGTH,
         *CONCENTRATION,
+        *TOLERANCE,
+        *DEMANDS,
         *FIDELITY,
         *SPEED,
         *CLAIMS,
