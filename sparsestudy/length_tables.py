@@ -71,8 +71,10 @@ def budgets(run: Run) -> pd.DataFrame:
 
 
 def _labels(evidence: Evidence, model: int, method: int, task: int) -> dict[str, Any]:
-    at = evidence.data.isel(method=method)
-    name, label, fields = (str(at[key].item()) for key in ("method_name", "method", "method_fields"))
+    name, label, fields, phase, tail = (
+        evidence.label(key, method)
+        for key in ("method_name", "method", "method_fields", "method_phase", "method_tail")
+    )
     return {
         "model": str(evidence.data["model"].values[model]),
         "parameters": int(evidence.data["model_parameters"].values[model]),
@@ -80,7 +82,7 @@ def _labels(evidence: Evidence, model: int, method: int, task: int) -> dict[str,
         "method_name": name,
         "method_role": "method",
         "name": tables.short_name(name, label, fields),
-        "group": group_of(str(at["method_phase"].item()), str(at["method_tail"].item())),
+        "group": group_of(phase, tail),
         "task": str(evidence.data["task"].values[task]),
         "subject": evidence.task(task),
         "part": evidence.curve(model, method, task),

@@ -60,10 +60,13 @@ def _kept(run: Run) -> list[pd.DataFrame]:
 
 
 def _tables(run: Run, views: list[pareto_views.View]) -> list[pd.DataFrame]:
-    return [
-        pd.concat([make(run, view) for view in views], ignore_index=True)
-        for make in (pareto_tables.points, pareto_models.curves, pareto_models.neighbours)
-    ]
+    found: list[list[pd.DataFrame]] = []
+    for view in views:
+        # The cells of a view are looked up once, since that takes as long as what is made of them.
+        known = pareto_views.evidence_of(run, view)
+        makes = (pareto_tables.points, pareto_models.curves, pareto_models.neighbours)
+        found.append([pd.DataFrame() if known is None else make(run, view, known) for make in makes])
+    return [pd.concat(tables, ignore_index=True) for tables in zip(*found, strict=True)]
 
 
 def state(found: list[Measured]) -> None:

@@ -16,9 +16,12 @@ from sparsestudy.pareto_views import View, evidence_of
 from sparsestudy.view import Run
 
 
-def curves(run: Run, view: View) -> pd.DataFrame:
-    """Both frontiers of every length, one row a point, with bands and gain; empty with one dense cost."""
-    evidence = evidence_of(run, view)
+def curves(run: Run, view: View, known: Evidence | None = None) -> pd.DataFrame:
+    """Both frontiers of every length, one row a point, with bands and gain; empty with one dense cost.
+
+    Arguments: as `sparsestudy.pareto_tables.points`.
+    """
+    evidence = known or evidence_of(run, view)
     if evidence is None:
         return pd.DataFrame()
     try:
@@ -56,13 +59,15 @@ def curves(run: Run, view: View) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def neighbours(run: Run, view: View) -> pd.DataFrame:
+def neighbours(run: Run, view: View, known: Evidence | None = None) -> pd.DataFrame:
     """Each larger sparse model less the smaller dense one at equal cost, over all tasks and by task.
 
     One row a pair of models, method, length and task; ``task`` is empty over all, where ``state`` is
     "no equal-cost point" without one. Empty with one dense cost. Intervals hold one at a time.
+
+    Arguments: as `sparsestudy.pareto_tables.points`.
     """
-    evidence = evidence_of(run, view)
+    evidence = known or evidence_of(run, view)
     try:
         lengths = by_length(evidence, view.claim) if evidence is not None else {}
     except StudyError:

@@ -15,14 +15,19 @@ from sparsestudy.pareto_views import View, evidence_of
 from sparsestudy.view import Run
 
 
-def points(run: Run, view: View) -> pd.DataFrame:
+def points(run: Run, view: View, known: Evidence | None = None) -> pd.DataFrame:
     """One row a setting: score, mean over the tasks, and cost; dense, methods, then controls beside them.
 
     ``relative`` is the cost over that of the dearest dense model at the length, ``share`` that over the cost
     of the same model with dense attention; ``panel`` is the group of the view. Empty where the run has no
     cell of it.
+
+    Args:
+        run: the run.
+        view: what is set against each other.
+        known: the cells of the view, where they were looked up already.
     """
-    evidence = evidence_of(run, view)
+    evidence = known or evidence_of(run, view)
     if evidence is None:
         return pd.DataFrame()
     cost = view.cost(evidence)
@@ -71,16 +76,17 @@ def _scored(evidence: Evidence, some: Configurations, length: int) -> list[dict[
 
 def _row(evidence: Evidence, place: tuple[int, int, int], length: int, tasks: list[int]) -> dict[str, Any]:
     model, method, sparsity = place
-    at = evidence.data.isel(method=method)
-    name, role = str(at["method_name"].item()), str(at["method_role"].item())
-    label, fields = str(at["method"].item()), str(at["method_fields"].item())
+    name, role, label, fields, phase, tail = (
+        evidence.label(key, method)
+        for key in ("method_name", "method_role", "method", "method_fields", "method_phase", "method_tail")
+    )
     return {
         "model": str(evidence.data["model"].values[model]),
         "method": label,
         "method_name": name,
         "method_role": role,
         "name": tables.short_name(name, label, fields),
-        "group": group_of(str(at["method_phase"].item()), str(at["method_tail"].item())),
+        "group": group_of(phase, tail),
         "length": int(evidence.data["length"].values[length]),
         "sparsity": int(evidence.data["sparsity"].values[sparsity]),
         "nominal": float(evidence.nominal[sparsity]),

@@ -175,10 +175,11 @@ def state(runs: list[Run]) -> None:
         if text:
             box("warning", title, text)
     if organisms := _organisms(runs):
+        verb = "was" if len(organisms) == 1 else "were"
         box(
             "note",
             "Model organisms",
-            f"{words.listed(f'`{name}`' for name in organisms)} were trained for this study, on texts from "
+            f"{words.listed(f'`{name}`' for name in organisms)} {verb} trained for this study, on texts from "
             "the very generators that ask them. They show what sparse attention does when nothing but size "
             "and length changes; they know no language, and are no forecast for a model that does.",
         )

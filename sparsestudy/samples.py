@@ -45,14 +45,16 @@ def samples(folder: Path, files: str) -> xr.Dataset:
     file = kept_file(f"samples-{name}", "nc", write, files)
     if file is None:
         return open_run(folder, REPLIES)
-    opened = xr.open_dataset(file, **READING)
+    opened = xr.open_dataset(file, **READING).drop_encoding()
     return opened.assign_coords({name: opened[name].load() for name in opened.coords})
 
 
 def _encoding(variable: xr.Variable) -> dict[str, Any]:
     """Fast to read, a model and length at a time."""
-    if variable.dtype == object or variable.size < _LARGE:
+    if variable.dtype == object:
         return {}
+    if variable.size < _LARGE:
+        return {"_FillValue": None}
     chunks = [
         1 if dim in ("model", "length") else size
         for dim, size in zip(variable.dims, variable.shape, strict=True)

@@ -49,6 +49,7 @@ from sparsestudy import dataset as ds
 from sparsestudy.commands.run import SKIPPED
 from sparsestudy.definitions import definition
 from sparsestudy.errors import StudyError
+from sparsestudy.freshness import freshness
 from sparsestudy.methods import METHODS
 from sparsestudy.tasks import TASKS
 from sparsestudy.view import Run
@@ -269,6 +270,50 @@ def test_the_summary_opens_with_the_frontiers_once_there_are_several_sizes(run_p
         assert model in text
 
 
+def _grid(models: int, tasks: int) -> dict[str, Any]:
+    """A run over some models and tasks."""
+    names = ["gemma-3-270m", "smollm2-135m", "gemma-3-270m-q4_k_m", "smollm2-135m-q4_1"][:models]
+    found = ["needle", "vt", "cwe", "story_retrieval", "story_multihop"][:tasks]
+    return {**STUDY, "run": "grid", "models": names, "tasks": found}
+
+
+@pytest.mark.parametrize("page", ["accuracy", "your-runs"])
+def test_a_page_grows_with_models_and_tasks_but_not_with_their_product(
+    run_page: Any, page: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: dict[tuple[int, int], tuple[int, int]] = {}
+    for models, tasks in ((2, 2), (4, 2), (2, 5), (4, 5)):
+        for folder in ("accuracy", "local/accuracy"):
+            shutil.rmtree(paths.ROOT / "results" / folder, ignore_errors=True)
+        write_run({**_grid(models, tasks), "published": page == "accuracy"})
+        text = run_page(page).text
+        drawn[models, tasks] = text.count("<figure"), text.count("<tr")
+        for model in _grid(models, tasks)["models"]:
+            file = assets.generated() / "data" / f"{assets.slug('table', 'grid', model)}.csv"
+            lines = file.read_text(encoding="utf-8").splitlines()
+            assert len(lines) == 1 + 13 * tasks, "every cell of every model is there to download"
+            assert f"{model} CSV" in text
+        assert all(len(alt) > 80 for alt in re.findall(r'alt="([^"]*)"', text))
+    figures, rows = ({key: value[i] for key, value in drawn.items()} for i in (0, 1))
+    assert len(set(figures.values())) == 1
+    assert rows[4, 2] == rows[2, 2]
+    assert rows[4, 5] == rows[2, 5] <= 2.5 * rows[2, 2]
+
+
+def test_pages_say_that_models_which_ship_are_model_organisms(checkout: Path, monkeypatch: Any) -> None:
+    from IPython import display
+
+    shown = Shown()
+    monkeypatch.setattr(display, "display", shown)
+    write_run(STUDY)
+    report.state(report.published())
+    assert "organisms" not in shown.text
+    run = report.published()[0]
+    report.state([Run("study", run.data.assign_coords(model_source=("model", [report.SHIPPED])), "")])
+    assert "Model organisms" in shown.text
+    assert "`smollm2-135m-q4_1` was trained for this study" in shown.text
+
+
 def test_every_method_has_a_section_on_its_page() -> None:
     text = (BOOK / "methods.md").read_text(encoding="utf-8")
     for name in METHODS:
@@ -392,7 +437,7 @@ def test_an_unreadable_local_file_is_a_box_and_a_published_one_an_error(run_page
 
 def test_a_run_made_with_other_code_says_so(checkout: Path) -> None:
     write_run(STUDY)
-    title, text = report.freshness(report.published()[0])
+    title, text = freshness(report.published()[0])
     assert title == "Run `study` was made with earlier code"
     assert "1 dataset of 1 differ" in text
     assert "changed" in text or "lacks" in text
@@ -405,7 +450,7 @@ def test_a_run_with_a_missing_file_is_incomplete(checkout: Path) -> None:
         shard.path.unlink()
     run = report.published()[0]
     run.data.attrs["parameters"] = run.data.attrs["parameters"].replace("[512]", "[512, 1024]")
-    title, text = report.freshness(run)
+    title, text = freshness(run)
     assert title == "Run `study` is incomplete"
     assert text == "Datasets that are missing: `smollm2-135m-q4_1-1024`."
 

@@ -74,7 +74,7 @@ def budget_policies(evidence: Evidence, claim: Claim) -> Outcome:
     found = curves(evidence, claim.margin, joint=False)
     parts: dict[str, Effect] = {}
     decisive: list[Effect] = []
-    documents = evidence.documents
+    documents, limits = evidence.documents, limits_of(evidence, found)
     for model, method, task in dict.fromkeys((p.model, p.method, p.task) for p in found.places):
         places, own = _lengths(evidence, model, method, task)
         gain = own.gain(np.full(len(places), PROPORTIONAL)) if len(places) > 1 else None
@@ -84,7 +84,7 @@ def budget_policies(evidence: Evidence, claim: Claim) -> Outcome:
         own_documents = None if documents is None else documents[places, task]
         parts[name] = _effect(gain, own_documents, evidence.seed)
         decisive.append(parts[name])
-        exponents = _fitted(evidence, found, (model, method, task), places)
+        exponents = _fitted(limits, found, (model, method, task), places)
         fitted = None if exponents is None else own.gain(exponents)
         if fitted is not None:
             parts[f"{name}{FITTED}"] = _effect(fitted, own_documents, evidence.seed)
@@ -110,10 +110,9 @@ def _lengths(evidence: Evidence, model: int, method: int, task: int) -> tuple[li
 
 
 def _fitted(
-    evidence: Evidence, found: Curves, curve: tuple[int, int, int], places: list[int]
+    tokens: stats.Array, found: Curves, curve: tuple[int, int, int], places: list[int]
 ) -> stats.Array | None:
     """For each length the exponent that the tolerated budgets of the others give; None without any."""
-    tokens = limits_of(evidence, found)
     exponents = []
     for place in places:
         rows = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -106,12 +107,12 @@ class Evidence:
         """(task,), True where each score is 0 or 1."""
         return np.asarray(self.data["task_binary"].to_numpy().astype(bool))
 
-    @property
+    @cached_property
     def settings(self) -> NDArray[np.int64]:
         """Places of the sparsities above 0 that any chosen cell has, in ascending order."""
         return np.flatnonzero(np.isfinite(self.scores).any((0, 1, 3, 4, 5)))
 
-    @property
+    @cached_property
     def methods(self) -> list[int]:
         """Places of the methods that have any chosen cell."""
         return np.flatnonzero(np.isfinite(self.scores).any((0, 2, 3, 4, 5))).tolist()
@@ -127,14 +128,14 @@ class Evidence:
         """(sparsity,) in 0..1."""
         return np.asarray(self.data["sparsity"].to_numpy() / 1000)
 
-    @property
+    @cached_property
     def densities(self) -> stats.Array:
         """(model, method, sparsity, length, task), mean attended density as achieved; NaN where none ran."""
         values = self.data["attended_density"].transpose(*SAMPLE).to_numpy().astype(float)
         n = np.isfinite(values).sum(-1)
         return np.asarray(np.divide(np.nansum(values, -1), n, out=np.full(n.shape, np.nan), where=n > 0))
 
-    @property
+    @cached_property
     def tokens(self) -> stats.Array:
         """(model, length, task), mean tokens of the prompts."""
         values = self.data["prompt_tokens"].transpose("model", "length", "task", "sample").to_numpy()
@@ -155,16 +156,18 @@ class Evidence:
 
     def method(self, place: int) -> str:
         """A method variant in words, with its phase and tail."""
-        at = self.data.isel({"method": place})
-        name = short_name(*(str(at[key].item()) for key in ("method_name", "method", "method_fields")))
-        return f"{name} ({group_of(str(at['method_phase'].item()), str(at['method_tail'].item()))})"
+        name = short_name(*(self.label(key, place) for key in ("method_name", "method", "method_fields")))
+        return f"{name} ({group_of(self.label('method_phase', place), self.label('method_tail', place))})"
 
     def task(self, place: int) -> str:
         """A task variant in words."""
-        at = self.data.isel({"task": place})
-        return subject(*(str(at[key].item()) for key in ("task_name", "task", "task_fields")))
+        return subject(*(self.label(key, place) for key in ("task_name", "task", "task_fields")))
 
-    @property
+    def label(self, name: str, place: int) -> str:
+        """A label at one place, without a look at anything else there."""
+        return str(self.data.variables[name].values[place])
+
+    @cached_property
     def documents(self) -> NDArray[np.str_] | None:
         """(length, task, sample), the text that each sample stands in; None where each is its own.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sparsestudy.stats.base import CONFIDENCE, RESAMPLES, Array, Interval, count_and_mean, spread
+from sparsestudy.stats.base import CONFIDENCE, RESAMPLES, Array, Interval, count_and_mean, quantile, spread
 
 
 def wilson(successes: ArrayLike, n: ArrayLike, confidence: float = CONFIDENCE) -> tuple[Array, Array]:
@@ -18,13 +18,15 @@ def wilson(successes: ArrayLike, n: ArrayLike, confidence: float = CONFIDENCE) -
     ``successes`` may be fractional: among all scores in 0..1 with a given mean the 0/1 ones vary
     most, so the limits are then too wide rather than too narrow.
     """
-    from statsmodels.stats.proportion import proportion_confint
-
     count, total = np.broadcast_arrays(np.asarray(successes, float), np.asarray(n, float))
     some = total > 0
-    low, high = proportion_confint(
-        np.where(some, count, 0.0), np.where(some, total, 1.0), alpha=1 - confidence, method="wilson"
-    )
+    # As `proportion_confint` of statsmodels, whose import takes seconds of every page.
+    trials, square = np.where(some, total, 1.0), quantile(confidence) ** 2
+    share = np.where(some, count, 0.0) / trials
+    centre = (share + square / (2 * trials)) / (1 + square / trials)
+    spread_out = share * (1 - share) / trials + square / (4 * trials**2)
+    half = np.sqrt(square * spread_out) / (1 + square / trials)
+    low, high = centre - half, centre + half
     # a mean of exactly 0 or 1 leaves rounding dust such as 0.9999999999999998
     low = np.clip(np.where(count <= 0, 0.0, low), 0, 1)
     high = np.clip(np.where(count >= total, 1.0, high), 0, 1)
