@@ -111,8 +111,9 @@ def heads(found: pd.DataFrame) -> list[str]:
         told.append(
             f"**Head by head**, {OF[str(region)]}: the median exponent over {counted(len(slopes), 'head')} "
             f"is {number(slopes.median())}, from {number(slopes.min())} to {number(slopes.max())}; in "
-            f"{int((slopes < ROOT).sum())} the keys grow slower than the root of the length, in "
-            f"{int((slopes > 1).sum())} faster than the length itself (all tasks together, no intervals)."
+            f"{int((slopes < ROOT).sum()) or 'none'} the keys grow slower than the root of the length, in "
+            f"{int((slopes > 1).sum()) or 'none'} faster than the length itself (all tasks together, no "
+            "intervals)."
         )
     return told
 
