@@ -43,11 +43,9 @@ def sizes(run: str, rows: pd.DataFrame, lines: pd.DataFrame) -> str:
     models = listed(f"`{name}`" for name in rows["model"].unique())
     if lines.empty:
         return (
-            f"Run `{run}` holds dense models of one cost ({models}), so a frontier over sizes, and with it "
-            "whether "
-            "a larger sparse model beats a smaller dense one, is **not measured**. What it shows is what "
-            "each "
-            "method saves on the same model, and at which accuracy."
+            f"{_alike(run, rows, models)}, so a frontier over sizes, and with it whether a larger sparse "
+            "model beats a smaller dense one, is **not measured**. What it shows is what each method saves "
+            "on the same model, and at which accuracy."
         )
     above = lines.drop_duplicates(["group", "measure", "batch", "length"])
     return (
@@ -57,6 +55,16 @@ def sizes(run: str, rows: pd.DataFrame, lines: pd.DataFrame) -> str:
         f"is shown to lie above that of the dense models in {int((above['low'] > 0).sum())}, on average over "
         f"costs, and below it in {int((above['high'] < 0).sum())} (n = {span(above['n'])} samples of each "
         "task)."
+    )
+
+
+def _alike(run: str, rows: pd.DataFrame, models: str) -> str:
+    """Why a run has no frontier over sizes."""
+    if rows.groupby("length")["model"].nunique().max() == 1:
+        return f"Run `{run}` holds dense models of one cost ({models})"
+    return (
+        f"In run `{run}` no larger dense model is shown to score higher than the smallest on any task "
+        f"({models})"
     )
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from importlib.util import find_spec
 
+import pytest
 import torch
 from tolerances import RELATIVE, relative_error
 from torch import Tensor
@@ -15,6 +17,9 @@ from torch import Tensor
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 # Whether kernels run on the CPU at all.
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1" and find_spec("triton") is not None
+# Registers are the compiler's doing: 3.6 puts up to 40 bytes of four kernels aside; the project asks for 3.7.
+OLD_COMPILER = find_spec("triton") is not None and [int(x) for x in version("triton").split(".")[:2]] < [3, 7]
+own_compiler = pytest.mark.skipif(OLD_COMPILER, reason="registers are counted with triton 3.7 or newer")
 DTYPES = [torch.float32, torch.float16, *([torch.bfloat16] if DEVICE == "cuda" else [])]
 
 

@@ -233,3 +233,10 @@ def _fill_prompts(data: xr.Dataset, shard: Shard, task: int, seed: int) -> None:
         starts = np.sort(random.integers(0, tokens[sample] - 40, _queries(spec)))
         data["evidence_start"].values[0, 0, task, sample, : len(starts)] = starts
         data["evidence_stop"].values[0, 0, task, sample, : len(starts)] = starts + 30
+
+
+def by_size(data: xr.Dataset) -> xr.Dataset:
+    """The same where the first, smallest model misses every fifth prompt, so that its size can be told."""
+    missed = data["score"].values[0, ..., ::5]
+    missed[np.isfinite(missed)] = 0.0
+    return data

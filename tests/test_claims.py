@@ -395,6 +395,13 @@ def test_the_frontier_moves_where_sparse_is_cheap_and_good_and_not_where_it_is_b
     assert "cost" in one.reason
 
 
+@pytest.mark.parametrize("name", ["pareto-prefill", "decision", "pareto-decode", "bounded"])
+def test_sizes_that_score_alike_decide_nothing(name: str) -> None:
+    alike = _judged(name, _short(_accuracy(_by_size(dict.fromkeys(SIZES, 0.8), 0.5))), many=True)
+    assert alike.verdict == "not measured"
+    assert "No larger dense model is shown to score higher" in alike.reason
+
+
 def test_cells_in_which_the_smaller_dense_model_wins_are_listed() -> None:
     bad = _judged("bounded", _short(_accuracy(_by_size(LEVEL, 0.5))), many=True)
     assert bad.verdict == "supported"
@@ -405,6 +412,7 @@ def test_cells_in_which_the_smaller_dense_model_wins_are_listed() -> None:
 
     @_short
     def dear(data: xr.Dataset) -> None:
+        _accuracy(_by_size(LEVEL, 0.0))(data)
         data["prefill_flops"].values[1:, 1:] = np.maximum(data["prefill_flops"].values[1:, 1:], 3.9)
 
     none = _judged("bounded", dear, many=True)

@@ -11,7 +11,7 @@ import sys
 
 import pytest
 import torch
-from kernels import DEVICE, DTYPES, close, normal, poisoned
+from kernels import DEVICE, DTYPES, close, normal, own_compiler, poisoned
 from shapes import context, variant_id, variants
 from torch import Tensor
 
@@ -164,6 +164,7 @@ def test_launchers_have_the_signatures_of_their_twins(kernel, twin) -> None:
 
 
 @pytest.mark.slow
+@own_compiler
 @pytest.mark.parametrize("which", ["decode", "scores"])
 @pytest.mark.parametrize("capability", [80, 90])
 def test_kernels_compile_without_spilling(capability: int, which: str, root) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import chosen
 import pytest
 import torch
+from kernels import own_compiler
 from shapes import tensors
 from tolerances import RELATIVE, relative_error
 
@@ -201,6 +202,7 @@ def test_tuning_finds_a_configuration_that_is_right() -> None:
 
 
 @pytest.mark.slow
+@own_compiler
 @pytest.mark.parametrize("capability", [80, 90])
 def test_every_pinned_tile_fits_into_registers_and_shared_memory(capability: int) -> None:
     ran = subprocess.run(

@@ -420,7 +420,8 @@ def test_the_sweep_asks_what_the_rungs_were_trained_on() -> None:
     tasks = [TaskSpec.model_validate(spec).build() for spec in asked["tasks"]]
     assert all(task in [variant.build() for variant in SCORED] for task in tasks)
     assert [task.name for task in tasks] == list(NAMES)
-    assert asked["models"] and set(asked["models"]) <= set(RUNGS)
+    assert asked["models"]
+    assert set(asked["models"]) <= set(RUNGS)
     assert max(asked["lengths"]) <= CONTEXT
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from synthetic import synthetic_run
+from synthetic import by_size, synthetic_run
 
 from sparsestudy import (
     pareto_figures,
@@ -43,7 +43,7 @@ SMALL: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def two() -> Run:
-    return Run("two", synthetic_run({**SMALL, "models": SIZES}))
+    return Run("two", by_size(synthetic_run({**SMALL, "models": SIZES})))
 
 
 @pytest.fixture(scope="module")

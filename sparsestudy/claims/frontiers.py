@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,21 +64,41 @@ def configurations(evidence: Evidence, claim: Claim, length: int, sizes: int = 2
 
 
 def by_length(evidence: Evidence, claim: Claim) -> dict[int, Configurations]:
-    """The configurations of every length that has them.
+    """The configurations of every length that has them, on the tasks that tell the sizes apart.
 
     Raises:
-        StudyError: none has.
+        StudyError: no length has any, or no task tells the sizes apart.
     """
     lengths = range(evidence.scores.shape[3])
     found = {length: configurations(evidence, claim, length) for length in lengths}
     kept = {length: some for length, some in found.items() if some is not None}
+    telling = {length: contrasted(evidence, some, length) for length, some in kept.items()}
+    if kept and not any(some.tasks for some in telling.values()):
+        raise StudyError(
+            "No larger dense model is shown to score higher than the smallest one on any task, so its cost "
+            "buys nothing that sparsity could make cheaper."
+        )
     if not kept:
         count = len(evidence.models())
         raise StudyError(
             "The claim compares dense models of two costs on the same task, and of those the run has "
             f"{min(count, 1)}."
         )
-    return kept
+    return {length: some for length, some in telling.items() if some.tasks}
+
+
+def contrasted(evidence: Evidence, some: Configurations, length: int) -> Configurations:
+    """The same on the tasks on which a larger dense model is shown to score higher than the smallest.
+
+    Elsewhere, as where all sizes know every answer, no model could be better than the smallest dense one, and
+    the comparison would say nothing about sparse attention.
+    """
+    dense, base = some.scores[some.dense], some.cost[some.dense]
+    more = dense[base > base.min()] - dense[base == base.min()][0]
+    labels = None if evidence.documents is None else evidence.documents[length, some.tasks]
+    shown = stats.stratified(more, clusters=labels, seed=evidence.seed).each.low > 0
+    kept = np.flatnonzero(shown.any(0))
+    return replace(some, scores=some.scores[:, kept], tasks=[some.tasks[i] for i in kept])
 
 
 def tokens(evidence: Evidence, length: int) -> str:

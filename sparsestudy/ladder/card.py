@@ -43,8 +43,9 @@ each seen once, from the split `train`. Calibration and evaluation have splits o
 two. Every rung sees the same batches in the same order.
 
 **Recipe.** {steps:,} steps of up to {step_tokens:,} tokens, {tokens:,} in all,
-in {seconds:.0f} s on one {device} ({tokens_per_second:,} tokens a second).{early}
-Texts grow from {first:,} to {context:,} tokens; length, millions of tokens, and the share of rows that are
+in {seconds:.0f} s on one {device} ({tokens_per_second:,} tokens a second, perhaps
+beside other trainings).{early}
+Texts grow from {shortest:,} to {context:,} tokens; length, millions of tokens, and the share of rows that are
 drills (many questions about one text, or pairs of a key and a value): `{schedule}`.
 A share of {current} of the batches has the current length, the others are shorter. The loss is that of the
 replies and {text} times that of a share of {learned} of the text's tokens. AdamW, highest learning rate

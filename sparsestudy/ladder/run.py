@@ -154,7 +154,7 @@ def card(request: Request, recipe: Recipe, trained: Trained, device: str) -> dic
         "task_names": ", ".join(recipe.batches.tasks),
         "mixture": {v.label: v.weight for v in MIXTURE if v.name in recipe.batches.tasks},
         "schedule": str(recipe.batches.schedule),
-        "first": recipe.batches.schedule.stages[0].length,
+        "shortest": recipe.batches.schedule.stages[0].length,
         "step_tokens": MANY // recipe.batches.shrink,
         "short": recipe.batches.schedule.short,
         "current": CURRENT,
