@@ -41,7 +41,7 @@ def growth(rows: pd.DataFrame, *, narrow: bool = False) -> Picture:
             down=max(row for (row, _), _, _ in where) + 1,
             panel=1.3 if narrow else 1.75,
             entries=len(handles),
-            columns=2 if narrow else 3,
+            columns=1 if narrow else 3,
             left=0.68,
         )
         figure, grid = layout.subplots()

@@ -47,22 +47,40 @@ def answer(found: pd.DataFrame, rows: pd.DataFrame) -> str:
     """
     chief = found[found["mass"] == CHIEF]
     below, above = int((chief["high"] < 1).sum()), int((chief["low"] > 1).sum())
-    if below == len(chief):
-        head = "A smaller share of the keys suffices in longer text"
-    elif above == len(chief):
-        head = "A larger share of the keys is needed in longer text"
-    elif below or above:
-        head = "Whether a smaller share of the keys suffices in longer text depends on task and query"
-    else:
-        head = "No change of the share of keys with the length of the text is shown"
+    head, reason = _verdict(below, above, len(chief))
     parts = [
         f"{OF[str(region)]} {_shares(rows[rows['region'] == region])}" for region in chief["region"].unique()
     ]
     return (
         f"**{head}**: of {counted(len(chief), 'exponent')} of the keys that hold {mass(CHIEF)}, one a task "
         f"and kind of query, {below} {'is' if below == 1 else 'are'} shown to be below that of a fixed share "
-        f"and {above} above it. Averaged over the tasks, {'; '.join(parts)}."
+        f"and {above} above it. Averaged over the tasks, {'; '.join(parts)}. So concentration {reason} this "
+        "model would tolerate more sparsity in longer text."
     )
+
+
+def _verdict(below: int, above: int, count: int) -> tuple[str, str]:
+    """What some exponents below and above that of a fixed share say of longer text, and of tolerance."""
+    if below == count:
+        return "A smaller share of the keys suffices in longer text", "is a reason why"
+    if below and above:
+        return (
+            "Whether a smaller share of the keys suffices in longer text depends on task and query",
+            "is a reason on some tasks alone why",
+        )
+    if below:
+        return (
+            "A smaller share of the keys suffices in longer text on some tasks",
+            "is a reason on some tasks alone why",
+        )
+    if above == count:
+        return "A larger share of the keys is needed in longer text", "is no reason why"
+    if above:
+        return (
+            "On no task a smaller share of the keys is shown to suffice in longer text",
+            "is no reason why",
+        )
+    return "No change of the share of keys with the length of the text is shown", "is no reason why"
 
 
 def _shares(rows: pd.DataFrame) -> str:
@@ -111,8 +129,9 @@ def heads(found: pd.DataFrame) -> list[str]:
         told.append(
             f"**Head by head**, {OF[str(region)]}: the median exponent over {counted(len(slopes), 'head')} "
             f"is {number(slopes.median())}, from {number(slopes.min())} to {number(slopes.max())}; in "
-            f"{int((slopes < ROOT).sum())} the keys grow slower than the root of the length, in "
-            f"{int((slopes > 1).sum())} faster than the length itself (all tasks together, no intervals)."
+            f"{int((slopes < ROOT).sum()) or 'none'} the keys grow slower than the root of the length, in "
+            f"{int((slopes > 1).sum()) or 'none'} faster than the length itself (all tasks together, no "
+            "intervals)."
         )
     return told
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -175,6 +176,13 @@ def test_a_rerun_is_equal_survives_the_disk_and_depends_on_no_batch(data: Any, t
     alone = run(batch_tokens=1)
     np.testing.assert_allclose(alone["effective_keys"], data["effective_keys"], rtol=1e-4)
     np.testing.assert_allclose(alone["keys"], data["keys"], rtol=0.01, atol=0.5)
+
+
+def test_the_parameter_cell_names_every_parameter_once_a_line() -> None:
+    notebook = json.loads((ROOT / "notebooks" / "concentration.ipynb").read_text(encoding="utf-8"))
+    source = next(cell["source"] for cell in notebook["cells"] if cell["metadata"].get("tags"))
+    names = [line.partition(":")[0] for line in "".join(source).splitlines()]
+    assert names == list(ConcentrationParameters.parse({}).plain())
 
 
 def test_the_notebook_makes_the_dataset(checkout: None, registry: Path, data: Any) -> None:

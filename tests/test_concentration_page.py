@@ -63,10 +63,19 @@ def test_the_answer_turns_with_the_data(beta: float, words: str) -> None:
     run = looked(beta)
     rows, found = concentration_tables.counts(run), concentration_tables.exponents(run)
     assert concentration_words.answer(found, rows).startswith(f"**{words}")
-    both = pd.concat([found.assign(low=0.9, high=1.1)])
-    assert "No change of the share" in concentration_words.answer(both, rows)
-    both.loc[both.index[::3], ["low", "high"]] = 0.5
-    assert "depends on task and query" in concentration_words.answer(both, rows)
+    told = {}
+    for below in (False, True):
+        for above in (False, True):
+            changed = found.assign(low=0.9, high=1.1)
+            chief = changed.index[changed["mass"] == concentration_tables.CHIEF]
+            changed.loc[chief[:1] if below else [], "high"] = 0.95
+            changed.loc[chief[1:2] if above else [], "low"] = 1.05
+            told[below, above] = concentration_words.answer(changed, rows)
+    assert "No change of the share" in told[False, False]
+    assert "suffices in longer text on some tasks" in told[True, False]
+    assert "On no task a smaller share" in told[False, True]
+    assert "depends on task and query" in told[True, True]
+    assert all(("is no reason why" in text) == (not below) for (below, _), text in told.items())
     assert len(concentration_words.tasks(found)) == len(REGIONS)
     told = concentration_words.heads(concentration_tables.heads(run))
     assert all("over 6 heads" in sentence for sentence in told)
