@@ -127,7 +127,11 @@ def test_a_variant_that_dense_attention_cannot_do_says_nothing(run: Run) -> None
     changed = Run("demands", data)
     own = demand_tables.tolerated(changed, tolerance_tables.tolerances(changed))
     block = own[(own["axis"] == "vt: hops") & (own["method"] == "block_sparse")]
-    assert block["value"].tolist() == [0, 1, 2]
+    assert block["value"].tolist() == list(HOPS)
+    assert block["score"].tolist() == [1, 1, 1, 0.9]
+    assert (block["state"] == stats.CANNOT_SAY).tolist() == [False, False, False, True]
+    (told, *_) = demand_words.along(tolerance_tables.chosen(own), demand_tables.steps(changed))
+    assert told.count("no better than guessing") == 1
     steps = demand_tables.steps(changed).set_index(["axis", "method"])
     assert steps.loc["vt: hops", "block_sparse"]["last"] == 2
 
