@@ -42,7 +42,7 @@ def figure_caption(rows: pd.DataFrame) -> str:
 def figure_alt(rows: pd.DataFrame) -> str:
     """What the figure shows."""
     parts = [
-        f"{name} on {axis} {_values(some)}"
+        f"{name} on {axis}, {_values(some)}"
         for (axis, name), some in rows.groupby(["axis", "name"], sort=False)
     ]
     return (
@@ -53,9 +53,9 @@ def figure_alt(rows: pd.DataFrame) -> str:
 
 
 def _values(rows: pd.DataFrame) -> str:
-    """What is tolerated at each value, such as ``at 1 at least 90 % and at 4 below 50 %``."""
+    """What is tolerated at each value, such as ``at least 90 % at 1 and below 50 % at 4``."""
     some = rows.sort_values("value", kind="stable")
-    return listed(f"at {row['value']} {_state(row)}" for _, row in some.iterrows())
+    return listed(f"{_state(row)} at {row['value']}" for _, row in some.iterrows())
 
 
 def _state(row: pd.Series) -> str:

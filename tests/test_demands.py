@@ -141,7 +141,7 @@ def test_every_interval_is_drawn_in_its_panel(rows: pd.DataFrame, narrow: bool) 
     own = tolerance_tables.chosen(rows)
     picture = demand_figures.demands(own, narrow=narrow)
     shown = [axes for axes in picture.figure.axes if axes.get_visible()]
-    assert [axes.get_title(loc="left").replace("\n", " ") for axes in shown] == list(own["axis"].unique())
+    assert [axes.get_title(loc="left").replace(",\n", ": ") for axes in shown] == list(own["axis"].unique())
     for axes, (_, some) in zip(shown, own.groupby("axis", sort=False), strict=True):
         told = some[some["state"] != stats.CANNOT_SAY]
         found = dict.fromkeys(("x", CARETUP, "mark"), 0)
@@ -160,6 +160,7 @@ def test_sentences_turn_with_the_data(run: Run, rows: pd.DataFrame) -> None:
     own, steps = tolerance_tables.chosen(rows), demand_tables.steps(run)
     hops = demand_words.along(own, steps)[0]
     assert "**vt: hops**: dense attention scores 1.00" in hops
+    assert "tolerates at least 90 % at 0, below 50 % at 1".replace(" %", "\u00a0%") in hops
     assert "one more costs 0.100" in hops
     assert "one more has no cost that is shown, 0.000" in hops
     assert "block sparse (prefill) on vt: hops" in demand_words.summary(steps[steps["axis"] == "vt: hops"])
