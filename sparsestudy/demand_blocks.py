@@ -11,11 +11,17 @@ from sparsestudy.view import Measured, Run
 
 def measured(runs: list[Run]) -> list[Measured]:
     """What is tolerated along the axes of every run, computed once."""
-    return [Measured(run, run.keep("demands", forms.FRAME, lambda run=run: _tolerated(run))) for run in runs]
+    return [Measured(run, _tolerated(run)) for run in runs]
 
 
 def _tolerated(run: Run) -> pd.DataFrame:
-    return demand_tables.tolerated(run, tolerance_tables.tolerances(run))
+    return run.keep(
+        "demands", forms.FRAME, lambda: demand_tables.tolerated(run, tolerance_tables.tolerances(run))
+    )
+
+
+def _steps(run: Run) -> pd.DataFrame:
+    return run.keep("steps", forms.FRAME, lambda: demand_tables.steps(run))
 
 
 def cost(found: list[Measured]) -> None:
@@ -27,7 +33,7 @@ def cost(found: list[Measured]) -> None:
             text = "It compares no variants that differ in one number alone with dense attention."
             box("note", f"Run `{one.run.name}`", text)
             continue
-        steps = one.run.keep("steps", forms.FRAME, lambda run=one.run: demand_tables.steps(run))
+        steps = _steps(one.run)
         rows = tolerance_tables.chosen(one.rows)
         here = steps[(steps["model"] == rows["model"].iloc[0]) & (steps["length"] == rows["length"].iloc[0])]
         markdown(f"{demand_words.scene(one.run.name, one.rows)} {demand_words.summary(here)}")

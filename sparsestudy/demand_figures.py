@@ -53,7 +53,7 @@ def demands(rows: pd.DataFrame, *, narrow: bool = False) -> Picture:
         for place, axis in enumerate(names):
             axes, some = grid.flat[place], rows[rows["axis"] == axis]
             share_axis(axes, rows)
-            axes.set_title(str(axis).replace(": ", ":\n"))
+            axes.set_title(str(axis).replace(": ", ",\n"))
             _panel(axes, some, look)
         layout.label(figure, "value, and below it the dense score", "tolerated sparsity in %")
         layout.legend(figure, handles, list(look))

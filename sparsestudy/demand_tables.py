@@ -18,7 +18,9 @@ from sparsestudy.tables import subject
 from sparsestudy.tasks import TASKS
 from sparsestudy.view import Run
 
-PLACE = ["model", "length", "axis"]
+CURVE = ["model", "length", "method"]
+KNOWN = ["state", "kept", "kept_holm", "lost", "n"]
+"""What one curve of accuracy against sparsity is of, and what is known of its tolerance."""
 
 
 def axes(data: xr.Dataset) -> pd.DataFrame:
@@ -76,18 +78,21 @@ def tolerated(run: Run, rows: pd.DataFrame) -> pd.DataFrame:
         rows: its `sparsestudy.tolerance_tables.tolerances`.
 
     Returns:
-        ``rows`` of variants on an axis with the columns of `axes`, and ``score`` with its limits, ``samples``
-        and ``chance`` of dense attention.
+        One row a model, length, axis, value and method or control: the columns of `axes` and of ``rows``, and
+        ``score`` with its limits, ``samples`` and ``chance`` of dense attention. A variant on which dense
+        attention cannot be told from guessing has no curve: its ``state`` is that nothing can be said.
     """
     if rows.empty:
         return rows
-    table = run.table
-    known = ["model", "length", "subject", "score", "score_low", "score_high", "chance"]
-    dense = table.loc[(table["method_role"] == "dense") & (table["n"] > 0), [*known, "n"]]
-    found = axes(run.data).merge(rows.drop(columns="run"), on="subject")
-    found = found.merge(dense.rename(columns={"n": "samples"}), on=["model", "length", "subject"])
     # A control that stands beside no method in particular comes once for each: here it has one row.
-    return found.drop_duplicates([*PLACE, "value", "method"]).reset_index(drop=True)
+    curves = rows.drop_duplicates([*CURVE, "subject"])[[*CURVE, "subject", *KNOWN]]
+    methods = rows.drop_duplicates(CURVE)[[*CURVE, "name", "method_name", "group", "short", "kind"]]
+    table = run.table
+    dense = table[(table["method_role"] == "dense") & (table["n"] > 0)].rename(columns={"n": "samples"})
+    scores = ["score", "score_low", "score_high", "chance", "samples"]
+    found = axes(run.data).merge(methods, how="cross").merge(curves, how="left", on=[*CURVE, "subject"])
+    found = found.merge(dense[["model", "length", "subject", *scores]], on=["model", "length", "subject"])
+    return found.assign(state=found["state"].fillna(stats.CANNOT_SAY), n=found["n"].fillna(0).astype(int))
 
 
 def steps(run: Run) -> pd.DataFrame:
@@ -98,8 +103,9 @@ def steps(run: Run) -> pd.DataFrame:
     Variants that dense attention cannot be told from guessing on are left out.
 
     Returns:
-        One row a model, length, axis and method: ``slope`` with limits, ``first`` and ``last`` value, the mean
-        loss there (``loss_first``, ``loss_last``), ``settings`` (sparsities) and ``n`` prompts a variant.
+        One row a model, length, axis and method: ``slope`` with limits, ``first`` and ``last`` value, the
+        mean loss there (``loss_first``, ``loss_last``), ``settings`` (sparsities) and ``n`` prompts of
+        each variant.
     """
     try:
         evidence = Evidence.of(run.data, Cells(), "demands")
@@ -112,11 +118,10 @@ def steps(run: Run) -> pd.DataFrame:
             own = loss[model, method, :, length][:, some["place"]]  # (sparsity, variant, sample)
             found = _step(own, some["value"].to_numpy(float), evidence.seed)
             if found:
-                labels = {dim: run.data[dim].values[at] for dim, at in (("model", model), ("length", length))}
                 rows.append(
                     {
-                        "model": str(labels["model"]),
-                        "length": int(labels["length"]),
+                        "model": str(run.data["model"].values[model]),
+                        "length": int(run.data["length"].values[length]),
                         "axis": str(axis),
                         "demand": str(some["demand"].iloc[0]),
                         "method": str(run.data["method"].values[method]),

@@ -33,29 +33,33 @@ def figure_caption(rows: pd.DataFrame) -> str:
         "each the score of dense attention. From the filled mark, up to which a loss of "
         f"{stats.MARGIN:g} is excluded (at zero, nothing is), to the open one, from which on a larger loss "
         "is shown; an arrowhead where none is, so that the end is not known; a cross where nothing can be "
-        "told. A variant on which dense attention is no better than guessing says nothing and is left out. "
+        "told, as where dense attention is no better than guessing. "
         f"{told} of {counted(len(rows), 'curve')} can be told, each at {percent(stats.CONFIDENCE)}, "
-        f"n = {span(rows['n'])} pairs."
+        f"n = {span(rows.loc[rows['n'] > 0, 'n'])} pairs."
     )
 
 
 def figure_alt(rows: pd.DataFrame) -> str:
     """What the figure shows."""
     parts = [
-        f"{name} on {axis} {_values(some)}"
+        f"{name} on {axis}, {_values(some)}"
         for (axis, name), some in rows.groupby(["axis", "name"], sort=False)
     ]
     return (
         f"Interval plot of tolerated sparsity, {rows['model'].iloc[0]} at "
-        f"{tokens(rows['length'].iloc[0])}, a panel for each of {counted(rows['axis'].nunique(), 'number')} that a task asks with: "
-        f"{'; '.join(parts)}."
+        f"{tokens(rows['length'].iloc[0])}, a panel for each of "
+        f"{counted(rows['axis'].nunique(), 'number')} that a task asks with: {'; '.join(parts)}."
     )
 
 
 def _values(rows: pd.DataFrame) -> str:
-    """What is tolerated at each value, such as ``at 1 at least 90 % and at 4 below 50 %``."""
+    """What is tolerated at each value, such as ``at least 90 % at 1 and below 50 % at 4``."""
     some = rows.sort_values("value", kind="stable")
-    return listed(f"at {row['value']} {tolerance_state(row)}" for _, row in some.iterrows())
+    return listed(f"{_state(row)} at {row['value']}" for _, row in some.iterrows())
+
+
+def _state(row: pd.Series) -> str:
+    return "an unknown share" if row["state"] == stats.CANNOT_SAY else tolerance_state(row)
 
 
 def along(rows: pd.DataFrame, steps: pd.DataFrame) -> list[str]:
@@ -75,9 +79,8 @@ def along(rows: pd.DataFrame, steps: pd.DataFrame) -> list[str]:
             step = steps[(steps["axis"] == axis) & (steps["name"] == name)]
             cost = _step(step.iloc[0]) if len(step) else "what a step costs cannot be told"
             parts.append(f"{name} tolerates {_values(mine)}; {cost}")
-        told.append(
-            f"**{axis}**: dense attention scores {dense} (n = {span(some['samples'])}). {'. '.join(parts)}."
-        )
+        count = span(some["samples"])
+        told.append(f"**{axis}**: dense attention scores {dense} (n = {count}). {'. '.join(parts)}.")
     return told
 
 
@@ -88,10 +91,12 @@ def _at_floor(row: dict[str, Any]) -> str:
 
 def _step(row: pd.Series) -> str:
     """What one step more costs, as the end of a sentence; the verb is chosen by the interval."""
-    low, high = row["slope_low"], row["slope_high"]
-    verb = "costs" if low > 0 else "costs less than nothing," if high < 0 else "has no cost that is shown,"
+    slope, low, high = row["slope"], row["slope_low"], row["slope_high"]
+    verb = "costs" if low > 0 else "has no cost that is shown,"
+    if high < 0:
+        verb, slope, low, high = "makes the loss smaller by", -slope, -high, -low
     return (
-        f"one more {verb} {number(row['slope'], 3)} ({number(low, 3)} to {number(high, 3)}, n = {row['n']} "
+        f"one more {verb} {number(slope, 3)} ({number(low, 3)} to {number(high, 3)}, n = {row['n']} "
         f"prompts a variant) of accuracy, the mean loss going from {number(row['loss_first'])} to "
         f"{number(row['loss_last'])}"
     )

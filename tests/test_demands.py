@@ -127,7 +127,11 @@ def test_a_variant_that_dense_attention_cannot_do_says_nothing(run: Run) -> None
     changed = Run("demands", data)
     own = demand_tables.tolerated(changed, tolerance_tables.tolerances(changed))
     block = own[(own["axis"] == "vt: hops") & (own["method"] == "block_sparse")]
-    assert block["value"].tolist() == [0, 1, 2]
+    assert block["value"].tolist() == list(HOPS)
+    assert block["score"].tolist() == [1, 1, 1, 0.9]
+    assert (block["state"] == stats.CANNOT_SAY).tolist() == [False, False, False, True]
+    (told, *_) = demand_words.along(tolerance_tables.chosen(own), demand_tables.steps(changed))
+    assert told.count("no better than guessing") == 1
     steps = demand_tables.steps(changed).set_index(["axis", "method"])
     assert steps.loc["vt: hops", "block_sparse"]["last"] == 2
 
@@ -137,7 +141,7 @@ def test_every_interval_is_drawn_in_its_panel(rows: pd.DataFrame, narrow: bool) 
     own = tolerance_tables.chosen(rows)
     picture = demand_figures.demands(own, narrow=narrow)
     shown = [axes for axes in picture.figure.axes if axes.get_visible()]
-    assert [axes.get_title(loc="left").replace("\n", " ") for axes in shown] == list(own["axis"].unique())
+    assert [axes.get_title(loc="left").replace(",\n", ": ") for axes in shown] == list(own["axis"].unique())
     for axes, (_, some) in zip(shown, own.groupby("axis", sort=False), strict=True):
         told = some[some["state"] != stats.CANNOT_SAY]
         found = dict.fromkeys(("x", CARETUP, "mark"), 0)
@@ -156,6 +160,7 @@ def test_sentences_turn_with_the_data(run: Run, rows: pd.DataFrame) -> None:
     own, steps = tolerance_tables.chosen(rows), demand_tables.steps(run)
     hops = demand_words.along(own, steps)[0]
     assert "**vt: hops**: dense attention scores 1.00" in hops
+    assert "tolerates at least 90 % at 0, below 50 % at 1".replace(" %", "\u00a0%") in hops
     assert "one more costs 0.100" in hops
     assert "one more has no cost that is shown, 0.000" in hops
     assert "block sparse (prefill) on vt: hops" in demand_words.summary(steps[steps["axis"] == "vt: hops"])

@@ -189,6 +189,7 @@ def test_pages_run_with_published_and_local_data(run_page: Any, page: str) -> No
         assert report.published()[0].hash in text
         assert all(len(alt) > 80 for alt in re.findall(r'alt="([^"]*)"', text))
     if page == "tolerance":
+        assert "no published run varies what a task demands" in text
         assert text.count('id="figure-tasks-study"') == 1
         assert "beside it" in text
         assert report.published()[0].hash in text
@@ -312,6 +313,21 @@ def test_pages_say_that_models_which_ship_are_model_organisms(checkout: Path, mo
     report.state([Run("study", run.data.assign_coords(model_source=("model", [report.SHIPPED])), "")])
     assert "Model organisms" in shown.text
     assert "`smollm2-135m-q4_1` was trained for this study" in shown.text
+
+
+def test_what_a_demand_costs_is_shown_on_one_page_alone(run_page: Any) -> None:
+    varied = [{"name": "vt", "hops": hops} for hops in (1, 2)]
+    write_run(STUDY)
+    write_run({**STUDY, "run": "demands", "tasks": varied, "lengths": [1024], "samples": 100})
+    shown = run_page("tolerance")
+    text = shown.text + "".join(shown.glued.values())
+    assert 'id="figure-demands-demands"' in text
+    assert "**vt: hops**: dense attention scores" in text
+    assert "no published run varies" not in text
+    assert all(run.hash in text for run in report.published())
+    assert all(len(alt) > 80 for alt in re.findall(r'alt="([^"]*)"', text))
+    other = run_page("tasks")
+    assert "demands" not in other.text
 
 
 def test_every_method_has_a_section_on_its_page() -> None:
