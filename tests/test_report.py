@@ -278,7 +278,7 @@ def _grid(models: int, tasks: int) -> dict[str, Any]:
     return {**STUDY, "run": "grid", "models": names, "tasks": found}
 
 
-@pytest.mark.parametrize("page", ["accuracy", "your-runs"])
+@pytest.mark.parametrize("page", ["accuracy"])
 def test_a_page_grows_with_models_and_tasks_but_not_with_their_product(
     run_page: Any, page: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
