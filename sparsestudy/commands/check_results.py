@@ -25,6 +25,7 @@ def execute(args: argparse.Namespace) -> int:
     """
     from sparsestudy import blocks, comparison_words, report
     from sparsestudy.compare import DIFFERS, beside
+    from sparsestudy.freshness import freshness
 
     runs = report.found_locally()
     names = args.names or [run.name for run in runs]
@@ -42,7 +43,7 @@ def execute(args: argparse.Namespace) -> int:
             continue
         table = beside(run, published)
         print("\n".join(comparison_words.lines(run.name, table, args.all)))
-        title, text = report.freshness(run)
+        title, text = freshness(run)
         if title:
             print(f"{title}: {text}")
         differ += int((table["verdict"] == DIFFERS).sum())
