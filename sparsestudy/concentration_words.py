@@ -48,6 +48,9 @@ def answer(found: pd.DataFrame, rows: pd.DataFrame) -> str:
     chief = found[found["mass"] == CHIEF]
     below, above = int((chief["high"] < 1).sum()), int((chief["low"] > 1).sum())
     head, reason = _verdict(below, above, len(chief))
+    share = _share(rows)
+    if below and above and share.iloc[-1] >= share.iloc[0]:
+        reason = "is, all tasks together, no reason why"
     parts = [
         f"{OF[str(region)]} {_shares(rows[rows['region'] == region])}" for region in chief["region"].unique()
     ]
@@ -87,10 +90,16 @@ def _shares(rows: pd.DataFrame) -> str:
     """The share of the keys that holds the chief mass, at the smallest and at the greatest length."""
     some = rows[rows["mass"] == CHIEF]
     ends = list(dict.fromkeys([some["length"].min(), some["length"].max()]))
-    share = (some["keys"] / some["available"]).groupby(some["length"]).mean()
+    share = _share(rows)
     keys = some.groupby("length")["keys"].mean()
     told = [f"{round(keys[at]):,} keys ({percent(share[at])}) at {tokens(at)}" for at in ends]
     return f"need {' and '.join(told)}"
+
+
+def _share(rows: pd.DataFrame) -> pd.Series:
+    """The share of the keys that holds the chief mass, by rising length, tasks averaged."""
+    some = rows[rows["mass"] == CHIEF]
+    return (some["keys"] / some["available"]).groupby(some["length"]).mean()
 
 
 def tasks(found: pd.DataFrame) -> list[str]:
