@@ -59,17 +59,21 @@ def synthetic_run(parameters: dict[str, Any] | None = None, seed: int = 0) -> xr
     return ds.merge([synthetic_shard(shard, seed) for shard in shards], [shard.name for shard in shards])
 
 
-def write_run(parameters: dict[str, Any] | None = None, seed: int = 0, current: bool = False) -> list[Shard]:
+def write_run(
+    parameters: dict[str, Any] | None = None, seed: int = 0, current: bool = False, graded: bool = False
+) -> list[Shard]:
     """Save the shards of a synthetic run where they belong under ``paths.ROOT``.
 
     Args:
         parameters: what differs from :data:`DEFAULTS`.
         seed: of the numbers.
         current: whether to stamp them with the real key and commit, so that they count as fresh.
+        graded: whether the first model scores lower than the others (:func:`by_size`).
     """
     shards = parse(parameters).shards()
     for shard in shards:
-        ds.save(synthetic_shard(shard, seed, current), shard.path)
+        made = synthetic_shard(shard, seed, current)
+        ds.save(by_size(made) if graded and shard.model == shards[0].model else made, shard.path)
     return shards
 
 

@@ -247,7 +247,7 @@ SWEEP: dict[str, Any] = {
 
 
 def test_the_page_on_cost_compares_models_of_several_sizes(run_page: Any) -> None:
-    write_run(SWEEP)
+    write_run(SWEEP, graded=True)
     shown = run_page("pareto")
     text = shown.text + "".join(shown.glued.values())
     assert "a frontier over sizes" not in text
@@ -260,7 +260,7 @@ def test_the_page_on_cost_compares_models_of_several_sizes(run_page: Any) -> Non
 
 def test_the_summary_opens_with_the_frontiers_once_there_are_several_sizes(run_page: Any) -> None:
     write_run(STUDY)
-    write_run({**SWEEP, "run": "ladder"})
+    write_run({**SWEEP, "run": "ladder"}, graded=True)
     shown = run_page("index")
     text = shown.text + "".join(shown.glued.values())
     assert 'id="figure-headline-ladder"' in text
@@ -278,6 +278,7 @@ def _grid(models: int, tasks: int) -> dict[str, Any]:
     return {**STUDY, "run": "grid", "models": names, "tasks": found}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", ["accuracy"])
 def test_a_page_grows_with_models_and_tasks_but_not_with_their_product(
     run_page: Any, page: str, monkeypatch: pytest.MonkeyPatch
@@ -399,7 +400,7 @@ def test_a_task_that_makes_no_prompt_here_says_why(run_page: Any, monkeypatch: p
 
 def test_a_changed_mask_changes_the_words_about_it(checkout: Path) -> None:
     write_masks(lengths=[1024], methods=["block_sparse"])
-    data = report.published("masks")[0].data
+    data = report.published("masks")[0].data.load()
     drawn = mask_tables.drawing(data, "smollm2-135m-q4_1", "block_sparse")
     assert drawn is not None
     before = mask_words.picture_caption(drawn), mask_words.picture_alt(drawn)
@@ -412,7 +413,7 @@ def test_a_changed_mask_changes_the_words_about_it(checkout: Path) -> None:
 
 def test_changed_fidelity_changes_the_words_about_it(checkout: Path) -> None:
     write_fidelity()
-    data = report.published("fidelity")[0].data
+    data = report.published("fidelity")[0].data.load()
     written = []
     for _ in range(2):
         rows = fidelity_tables.settings(data)
@@ -521,7 +522,8 @@ def test_where_weights_come_from_is_shown_with_their_licence(checkout: Path) -> 
 
 def test_versions_of_shards_that_differ_are_both_named(checkout: Path) -> None:
     write_run({**STUDY, "lengths": [512, 1024]})
-    data = report.published()[0].data
+    data = report.published()[0].data.load()
+    data["versions"] = data["versions"].astype(object)
     data["versions"].values[0, 0] = json.dumps({"torch": "1"})
     data["versions"].values[0, 1] = json.dumps({"torch": "2"})
     assert listings.versions(data) == "torch 1 or 2"
