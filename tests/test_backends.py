@@ -83,8 +83,16 @@ def compared(model: Any, method: Method, rows: list[list[int]], tolerance: float
 
 
 def interpretable(methods: list[Method]) -> list[Any]:
-    """The methods; a window has a range for each query, which the interpreter takes a second for."""
-    return [pytest.param(one, marks=pytest.mark.slow) if one.name == "window" else one for one in methods]
+    """The methods; those whose prefill takes the interpreter ten seconds and more are for full tests.
+
+    A window has a range for each query, and a choice for each head has twice the work of one for a group.
+    """
+    return [
+        pytest.param(one, marks=pytest.mark.slow)
+        if one.name == "window" or (one.phase == "prefill" and getattr(one, "scope", "") == "head")
+        else one
+        for one in methods
+    ]
 
 
 @needs_triton

@@ -236,6 +236,7 @@ def test_a_killed_conversion_goes_on_without_downloading(shop: Shop, cache: Path
     assert not manifest.work_folder(NAME).exists()
 
 
+@pytest.mark.slow
 def test_two_fetches_at_once(shop: Shop, cache: Path) -> None:
     processes = [start("fetch", NAME) for _ in range(2)]
     ends = [process.communicate(timeout=180) for process in processes]

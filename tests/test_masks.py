@@ -127,6 +127,7 @@ def test_the_prompt_is_described(data: Any) -> None:
     assert fields["top_blocks"] >= 3
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not INTERPRETED, reason="kernels cannot run on this CPU")
 def test_what_computed_is_stored() -> None:
     found = run(methods=["dense", "quest", "snapkv"], sparsities=[0, 500], backend="triton")

@@ -128,6 +128,7 @@ def run_page(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
 def test_pages_run_without_any_data(run_page: Any, page: str) -> None:
     shown = run_page(page)

@@ -135,6 +135,7 @@ def test_nothing_to_do_starts_nothing(checkout: Path) -> None:
     assert (status, output) == (0, "")
 
 
+@pytest.mark.slow
 def test_the_smoke_runs_can_be_made_alone(checkout: Path) -> None:
     made = [write_file(name, lengths=[512])[0] for name in runfiles.SMOKE]
     left = write_file("mine", lengths=[512])[0]

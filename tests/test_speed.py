@@ -64,6 +64,7 @@ def table(**changes: Any) -> pd.DataFrame:
     return tables.cases(dataset.open_run(shards[0].path.parent))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not INTERPRETED, reason="kernels cannot run on this CPU")
 def test_whole_models_run_the_kernels_or_say_why_not() -> None:
     from sparsestudy.kernels.prefill import selected_attention
