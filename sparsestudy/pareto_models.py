@@ -74,7 +74,7 @@ def neighbours(run: Run, view: View, known: Evidence | None = None) -> pd.DataFr
         lengths = {}
     if evidence is None or not lengths:
         return pd.DataFrame()
-    every = list(pairs.neighbours(evidence, view.claim))
+    every = list(pairs.neighbours(evidence, view.claim, lengths))
     rows: list[dict[str, Any]] = []
     for length, some in lengths.items():
         here = [(place, weights) for _, place, weights in every if place.length == length]

@@ -72,19 +72,20 @@ def by_length(evidence: Evidence, claim: Claim) -> dict[int, Configurations]:
     lengths = range(evidence.scores.shape[3])
     found = {length: configurations(evidence, claim, length) for length in lengths}
     kept = {length: some for length, some in found.items() if some is not None}
-    telling = {length: contrasted(evidence, some, length) for length, some in kept.items()}
-    if kept and not any(some.tasks for some in telling.values()):
-        raise StudyError(
-            "No larger dense model is shown to score higher than the smallest one on any task, so its cost "
-            "buys nothing that sparsity could make cheaper."
-        )
     if not kept:
         count = len(evidence.models())
         raise StudyError(
             "The claim compares dense models of two costs on the same task, and of those the run has "
             f"{min(count, 1)}."
         )
-    return {length: some for length, some in telling.items() if some.tasks}
+    told = {length: contrasted(evidence, some, length) for length, some in kept.items()}
+    telling = {length: some for length, some in told.items() if some.tasks}
+    if not telling:
+        raise StudyError(
+            "No larger dense model is shown to score higher than the smallest one on any task, so its cost "
+            "buys nothing that sparsity could make cheaper."
+        )
+    return telling
 
 
 def contrasted(evidence: Evidence, some: Configurations, length: int) -> Configurations:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -40,7 +40,7 @@ def smaller_dense_wins(evidence: Evidence, claim: Claim) -> Outcome:
     documents = evidence.documents
     without: dict[str, Effect] = {}
     lengths = by_length(evidence, claim)
-    for name, place, weights in neighbours(evidence, claim):
+    for name, place, weights in neighbours(evidence, claim, lengths):
         if weights is None:
             without[f"{name}: {NO_POINT}"] = Effect(np.nan, -np.inf, np.inf, 0)
             continue
@@ -66,7 +66,9 @@ def smaller_dense_wins(evidence: Evidence, claim: Claim) -> Outcome:
     return Outcome(worst, {**shown, **without}, evidence.models(), remark)
 
 
-def neighbours(evidence: Evidence, claim: Claim) -> Iterator[tuple[str, Place, stats.Array | None]]:
+def neighbours(
+    evidence: Evidence, claim: Claim, lengths: Iterable[int]
+) -> Iterator[tuple[str, Place, stats.Array | None]]:
     """Neighbouring models with each method of the larger, and the weights of its settings at equal cost.
 
     The dense larger model stands at the upper end of each method's settings.
@@ -74,7 +76,7 @@ def neighbours(evidence: Evidence, claim: Claim) -> Iterator[tuple[str, Place, s
     cost = evidence.cost(claim.cells)
     base = evidence.dense_cost(cost)
     labels = evidence.data["model"].values
-    for length in by_length(evidence, claim):
+    for length in lengths:
         priced = [int(m) for m in np.flatnonzero(np.isfinite(base[:, length]))]
         for small, large in pairwise(sorted(priced, key=lambda m: float(base[m, length]))):
             for method in evidence.methods:
