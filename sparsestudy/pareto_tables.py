@@ -10,7 +10,7 @@ import pandas as pd
 from sparsestudy import claim_tables, stats, tables
 from sparsestudy.cells import group_of
 from sparsestudy.claims.evidence import Evidence
-from sparsestudy.claims.frontiers import Configurations, configurations
+from sparsestudy.claims.frontiers import Configurations, configurations, contrasted
 from sparsestudy.pareto_views import View, evidence_of
 from sparsestudy.view import Run
 
@@ -37,6 +37,9 @@ def points(run: Run, view: View, known: Evidence | None = None) -> pd.DataFrame:
         some = configurations(evidence, view.claim, length, sizes=1)
         if some is None:
             continue
+        # Marks are means over the tasks of the frontiers, where there are frontiers.
+        telling = contrasted(evidence, some, length)
+        some = telling if telling.tasks else some
         inside = _scored(evidence, some, length)
         rows += inside
         rows += _controls(run, view, some, length, {str(row["model"]) for row in inside})

@@ -92,9 +92,11 @@ def contrasted(evidence: Evidence, some: Configurations, length: int) -> Configu
     """The same on the tasks on which a larger dense model is shown to score higher than the smallest.
 
     Elsewhere, as where all sizes know every answer, no model could be better than the smallest dense one, and
-    the comparison would say nothing about sparse attention.
+    the comparison would say nothing about sparse attention. With dense models of one cost no task is left.
     """
     dense, base = some.scores[some.dense], some.cost[some.dense]
+    if (base == base.min()).all():
+        return replace(some, scores=some.scores[:, :0], tasks=[])
     more = dense[base > base.min()] - dense[base == base.min()][0]
     labels = None if evidence.documents is None else evidence.documents[length, some.tasks]
     shown = stats.stratified(more, clusters=labels, seed=evidence.seed).each.low > 0
