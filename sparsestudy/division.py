@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from sparsestudy import evaluate, provenance
 from sparsestudy.batch import Case
 from sparsestudy.batch_size import batch_size
 from sparsestudy.generate import Prompt, decode, prefill
+from sparsestudy.methods import METHODS
 from sparsestudy.seeds import short_hash
 from sparsestudy.settings import DENSE, Setting
 from sparsestudy.shards import Shard
@@ -85,9 +86,10 @@ def divide(work: evaluate.Work, tag: str, rates: Rates) -> Units:
     """The units of a shard whose budgets are set."""
     run, shard = work.shard.run, work.shard
     size = batch_size(shard)
-    units, cells = [], dict[str, list[float]]()
+    units, cells, keys = [], dict[str, list[float]](), []
     for t, task in enumerate(work.tasks):
         settings = work.settings(t)
+        keys.append(tuple(setting.key for setting in settings))
         of_cell = dict.fromkeys(settings, 0.0)
         for start in range(work.known.samples, run.samples, size):
             cases = work.cases[t][start : start + size]
@@ -98,7 +100,15 @@ def divide(work: evaluate.Work, tag: str, rates: Rates) -> Units:
             units += [Unit(name, t, start, a, b, sum(seconds[a:b])) for a, b in cut(seconds)]
         for setting, value in of_cell.items():
             cells.setdefault(kind(setting), []).append(value)
-    return Units(shard, tag, tuple(units), {name: sum(v) / len(v) for name, v in cells.items()})
+    return Units(shard, tag, tuple(units), {name: sum(v) / len(v) for name, v in cells.items()}, tuple(keys))
+
+
+def setting_of(key: str) -> Setting:
+    """The setting that a key names: the inverse of :attr:`sparsestudy.settings.Setting.key`."""
+    name, told, tail = json.loads(key)
+    cls = METHODS[name]
+    given = {field.name for field in fields(cls) if field.init}
+    return Setting(cls(**{field: value for field, value in told.items() if field in given}), tail)
 
 
 def plan_file(shard: Shard, device: str, dtype: str) -> Path:

@@ -66,18 +66,19 @@ def execute(shards: Sequence[Shard], mode: Mode = "scheduler", force: bool = Fal
         watcher.conclude()
 
 
-def require_run_extra(in_process: bool = False) -> None:
+def require_run_extra(mode: Mode = "scheduler") -> None:
     """Check that this environment can run the study and not only show it.
 
     Args:
-        in_process: whether notebooks run without a kernel and a scheduler.
+        mode: how it is run: without a kernel there is no papermill, and only the scheduler is Snakemake.
 
     Raises:
         StudyError: the packages of the extra ``run`` are not installed.
     """
     from importlib.util import find_spec
 
-    needed = ["torch", "transformers", *(() if in_process else ("papermill", "snakemake"))]
+    besides = {"in-process": [], "kernel": ["papermill"], "scheduler": ["papermill", "snakemake"]}
+    needed = ["torch", "transformers", *besides[mode]]
     missing = [name for name in needed if find_spec(name) is None]
     if missing:
         raise StudyError(

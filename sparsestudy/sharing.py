@@ -92,7 +92,7 @@ class _Sharing:
         self.view = View(todo)
         self.units: dict[int, Units] = {}
         self.workers: dict[int, subprocess.Popen[bytes]] = {}
-        self.notebook: tuple[int, subprocess.Popen[bytes]] | None = None
+        self.notebooks: dict[int, subprocess.Popen[bytes]] = {}
         self.notebook_after = 0.0
         self.errors: dict[int, tuple[str, bool]] = {}
         self.ended: set[int] = set()
@@ -117,7 +117,7 @@ class _Sharing:
                     mark.unlink()
                 self._follow(alone, shares=False)
         finally:
-            for process in [*self.workers.values(), *([self.notebook[1]] if self.notebook else [])]:
+            for process in [*self.workers.values(), *self.notebooks.values()]:
                 end(process)
             self.view.close()
         self._conclude()
@@ -126,18 +126,19 @@ class _Sharing:
         """Start workers, and look after them and the notebooks until both have ended."""
         for number in range(workers):
             self._start(number, workers, shares)
-        while self.workers or self.notebook or self._complete() is not None:
+        while self.workers or self.notebooks or self._complete():
             time.sleep(_POLL_SECONDS)
             self._look()
 
     def _start(self, number: int, workers: int, shares: bool) -> None:
-        environment = {"OMP_NUM_THREADS": str(_threads(workers))}
+        threads = {"OMP_NUM_THREADS": str(_threads(workers))}
+        self.workers[number] = self._process("--worker", number, str(int(shares)), **threads)
+
+    def _process(self, kind: str, number: int, *more: str, **environment: str) -> subprocess.Popen[bytes]:
+        """A process that works on the GPU of its number."""
+        command = [sys.executable, "-m", "sparsestudy", "run", kind, str(self.todo.file), str(number), *more]
         if self.gpus:
             environment["CUDA_VISIBLE_DEVICES"] = self.gpus[number % len(self.gpus)]
-        self.workers[number] = self._process("--worker", str(number), str(int(shares)), **environment)
-
-    def _process(self, kind: str, *more: str, **environment: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "sparsestudy", "run", kind, str(self.todo.file), *more]
         with (self.todo.work / "output.txt").open("a") as file:
             return subprocess.Popen(command, stdout=file, stderr=file, env=child_environment() | environment)
 
@@ -150,9 +151,9 @@ class _Sharing:
                     self.view.say(f"worker {number} ended with status {process.returncode}")
         for number in range(len(self.todo.shards)):
             self._look_at(number)
-        number_ = self._complete()
-        if number_ is not None and self.notebook is None and time.monotonic() >= self.notebook_after:
-            self.notebook = number_, self._process("--shard", str(number_))
+        if time.monotonic() >= self.notebook_after:
+            for number in self._complete()[: _notebooks(self.todo.jobs) - len(self.notebooks)]:
+                self.notebooks[number] = self._process("--shard", number)
         self.view.show(self.units)
 
     def _check_devices(self) -> None:
@@ -165,11 +166,10 @@ class _Sharing:
                 "equal ones in CUDA_VISIBLE_DEVICES."
             )
 
-    def _complete(self) -> int | None:
-        """A shard whose notebook can run: every batch has its checkpoint."""
-        running = {self.notebook[0]} if self.notebook else set()
-        ready = (n for n, units in self.units.items() if n not in self.ended | running and units.complete())
-        return next(ready, None)
+    def _complete(self) -> list[int]:
+        """The shards whose notebook can run: every batch has its checkpoint."""
+        busy = self.ended | set(self.notebooks)
+        return [n for n, units in self.units.items() if n not in busy and units.complete()]
 
     def _look_at(self, number: int) -> None:
         """Note what happened to one shard."""
@@ -182,11 +182,11 @@ class _Sharing:
             if units is not None:
                 self.units[number] = units
                 self.view.planned(units)
-        mine = self.notebook is not None and self.notebook[0] == number
-        if mine and self.notebook is not None and self.notebook[1].poll() is not None:
-            self.notebook = None
-        elif mine:
-            return
+        mine = number in self.notebooks
+        if mine:
+            if self.notebooks[number].poll() is None:
+                return
+            del self.notebooks[number]
         if result.exists():
             self._note(number, json.loads(result.read_text()))
         elif number in self.units and self.units[number].made():
@@ -239,3 +239,8 @@ def _threads(workers: int) -> int:
     fair = max(1, (os.cpu_count() or 1) // workers)
     given = os.environ.get("OMP_NUM_THREADS", "")
     return min(fair, int(given)) if given.isdecimal() and int(given) else fair
+
+
+def _notebooks(workers: int) -> int:
+    """Notebooks that run at a time beside the workers: each makes all prompts of a dataset once more."""
+    return max(1, workers // 4)

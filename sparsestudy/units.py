@@ -112,6 +112,7 @@ class Units:
         tag: what the names of its checkpoints begin with.
         units: in the order of batches and settings.
         cells: predicted seconds of one cell over all its batches, by kind of cell.
+        settings: for each task what its batches run, as the keys of their records.
         before: the dataset before the run (:func:`stands`); another one says that the shard is finished.
     """
 
@@ -119,6 +120,7 @@ class Units:
     tag: str
     units: tuple[Unit, ...]
     cells: Mapping[str, float]
+    settings: tuple[tuple[str, ...], ...]
     before: list[int] | None = None
 
     @cached_property
@@ -190,7 +192,12 @@ class Units:
 
     def write(self, file: Path) -> None:
         """Write the plan, for other processes and for a run that goes on after this one."""
-        told = {"tag": self.tag, "units": [asdict(unit) for unit in self.units], "cells": dict(self.cells)}
+        told = {
+            "tag": self.tag,
+            "units": [asdict(unit) for unit in self.units],
+            "cells": dict(self.cells),
+            "settings": self.settings,
+        }
         paths.write_text(file, json.dumps(told))
 
     @staticmethod
@@ -201,7 +208,8 @@ class Units:
         except FileNotFoundError:
             return None
         units = tuple(Unit(**unit) for unit in told["units"])
-        return Units(shard, told["tag"], units, told["cells"], before)
+        settings = tuple(tuple(keys) for keys in told["settings"])
+        return Units(shard, told["tag"], units, told["cells"], settings, before)
 
 
 def _names(folder: Path) -> set[str]:

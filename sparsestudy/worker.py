@@ -5,20 +5,21 @@ from __future__ import annotations
 import json
 import os
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from sparsestudy import evaluate, models, paths
-from sparsestudy.batch import run_batch
+from sparsestudy.batch import Case, run_batch
 from sparsestudy.batch_size import batch_size
-from sparsestudy.division import Rates, divide, plan_file
+from sparsestudy.division import Rates, divide, plan_file, setting_of
 from sparsestudy.errors import StudyError
 from sparsestudy.jobs import Todo, alive_lock, die_with, redirect
 from sparsestudy.progress import FILE_VARIABLE, Progress
 from sparsestudy.shards import Shard
+from sparsestudy.tasks.prompt import encode
 from sparsestudy.units import Unit, Units, claim
 
 _POLL_SECONDS = 0.5
@@ -44,8 +45,9 @@ class Worker:
     before: list[list[int] | None]
     order: list[int]
     shares: bool
-    _opened: dict[int, tuple[evaluate.Work, Units]] = field(default_factory=dict)
+    _opened: dict[int, Units] = field(default_factory=dict)
     _loaded: tuple[str, Any, Any] | None = None
+    _cases: tuple[tuple[int, int, int], list[Case]] | None = None
 
     def run(self) -> None:
         """Do what can be done, and wait while others hold what is left: they may die."""
@@ -58,15 +60,15 @@ class Worker:
         if result.exists():
             return True
         try:
-            opened = self._open(number)
-            return opened is not None and self._worked_off(number, *opened)
+            units = self._open(number)
+            return units is not None and self._worked_off(number, units)
         except StudyError as error:
             paths.write_text(result, json.dumps({"error": str(error), "known": True}))
             return True
 
-    def _worked_off(self, number: int, work: evaluate.Work, units: Units) -> bool:
+    def _worked_off(self, number: int, units: Units) -> bool:
         while left := self._left(number, units):
-            if not any(self._claimed(number, work, units, unit) for unit in left):
+            if not any(self._claimed(number, units, unit) for unit in left):
                 break
         units.merge_all()
         return not left
@@ -75,29 +77,41 @@ class Worker:
         """What is to be done of a shard, longest first, without what is put off."""
         return [unit for unit in units.left() if not put_off(self.todo, number, unit).exists()]
 
-    def _open(self, number: int) -> tuple[evaluate.Work, Units] | None:
-        """A shard's work with every budget set, and its units; None while another process sets them."""
+    def _open(self, number: int) -> Units | None:
+        """A shard's units; None while another process plans them.
+
+        One worker of an invocation makes all prompts and sets every budget, which takes a minute at 16,384
+        tokens; the others read what came of it, and make the prompts of their units.
+        """
         if number in self._opened:
             return self._opened[number]
-        given = self.todo.shards[number]
+        given, told = self.todo.shards[number], self.todo.state(number, "units")
         # The notebook runs a shard as a run of its own, and its checkpoints are named after that.
         shard = Shard(given.parameters, given.model, given.length)
         plan = plan_file(shard, *evaluate.placement(shard.run.device, shard.run.dtype))
-        with claim(plan.with_suffix(".lock")) as mine:
-            if not mine and not plan.exists():
-                return None
-            model, tokenizer = self._model(shard)
-            work = evaluate.settle(evaluate.prepare(shard, tokenizer), model, tokenizer)
-            tag = evaluate.checkpoint_tag(work, model)
-            units = Units.read(plan, shard, self.before[number])
-            if units is None or units.tag != tag:
+        if not told.exists():
+            with claim(plan.with_suffix(".lock")) as mine:
                 if not mine:
                     return None
-                units = replace(divide(work, tag, Rates.of(work, model)), before=self.before[number])
-                units.write(plan)
-        paths.write_text(self.todo.state(number, "units"), json.dumps(str(plan)))
-        self._opened[number] = work, units
-        return work, units
+                if not told.exists():
+                    self._plan(number, shard, plan)
+                    paths.write_text(told, json.dumps(str(plan)))
+        units = Units.read(plan, shard, self.before[number])
+        if units is not None:
+            self._opened[number] = units
+        return units
+
+    def _plan(self, number: int, shard: Shard, plan: Path) -> None:
+        """Write the plan of a shard, if the one that is there is not of these prompts and budgets."""
+        model, tokenizer = self._model(shard)
+        work = evaluate.settle(evaluate.prepare(shard, tokenizer), model, tokenizer)
+        tag = evaluate.checkpoint_tag(work, model)
+        units = Units.read(plan, shard, self.before[number])
+        if units is None or units.tag != tag:
+            divide(work, tag, Rates.of(work, model)).write(plan)
+        if model.device.type == "cuda":
+            # A calibration keeps the scores of all its prompts.
+            torch.cuda.empty_cache()
 
     def _model(self, shard: Shard) -> tuple[Any, Any]:
         """The model of a shard and its tokenizer; one is held at a time."""
@@ -107,13 +121,13 @@ class Worker:
             self._loaded = (shard.model, *models.load(shard.model, *place))
         return self._loaded[1:]
 
-    def _claimed(self, number: int, work: evaluate.Work, units: Units, unit: Unit) -> bool:
+    def _claimed(self, number: int, units: Units, unit: Unit) -> bool:
         """Compute a unit, unless another process has it."""
         with claim(units.part(unit).with_suffix(".claim")) as mine:
             # It may have been done between the look and the claim.
             if not mine or units.done(unit):
                 return False
-            record = self._compute(work, unit)
+            record = self._compute(number, units, unit)
             if self.shares and any("skipped_memory" in cell for cell in record.values()):
                 paths.write_text(put_off(self.todo, number, unit), "")
                 return True
@@ -121,14 +135,20 @@ class Worker:
         units.merge(unit)
         return True
 
-    def _compute(self, work: evaluate.Work, unit: Unit) -> dict[str, Any]:
+    def _compute(self, number: int, units: Units, unit: Unit) -> dict[str, Any]:
         """The records of a unit: setting key -> what its rows did, as a batch's checkpoint holds them."""
-        run, t = work.shard.run, unit.task
-        model, tokenizer = self._model(work.shard)
-        settings = work.settings(t)[unit.first : unit.stop]
-        cases = work.cases[t][unit.start : unit.start + batch_size(work.shard)]
-        progress = Progress(len(cases) * len(settings), f"{work.shard.model} at {work.shard.length}")
-        record = run_batch(settings, work.tasks[t], cases, model, tokenizer, run.backend, progress)
+        shard = units.shard
+        model, tokenizer = self._model(shard)
+        task = shard.run.tasks[unit.task].build()
+        settings = [setting_of(key) for key in units.settings[unit.task][unit.first : unit.stop]]
+        place = (number, unit.task, unit.start)
+        if self._cases is None or self._cases[0] != place:
+            numbers = range(unit.start, min(unit.start + batch_size(shard), shard.run.samples))
+            samples = [task.sample(tokenizer, shard.length, i, shard.run.seed) for i in numbers]
+            self._cases = place, [Case(sample, encode(tokenizer, sample)) for sample in samples]
+        cases = self._cases[1]
+        progress = Progress(len(cases) * len(settings), f"{shard.model} at {shard.length}")
+        record = run_batch(settings, task, cases, model, tokenizer, shard.run.backend, progress)
         if self.shares and model.device.type == "cuda":
             # What stays reserved here is missing next door.
             torch.cuda.empty_cache()

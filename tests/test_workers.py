@@ -228,9 +228,8 @@ def test_parts_become_the_checkpoints_that_one_process_writes(tmp_path: Path) ->
 def test_a_claimed_unit_is_left_to_its_holder_and_a_dead_ones_taken_over(tmp_path: Path) -> None:
     shard = shards_of(run="claims", lengths=[256], samples=1)[0]
     one = worker(tmp_path, shard)
-    opened = one._open(0)
-    assert opened is not None
-    units = opened[1]
+    units = one._open(0)
+    assert units is not None
     assert len(units.units) == 5
     longest = units.longest_first[0]
     claimed = units.part(longest).with_suffix(".claim")
@@ -252,7 +251,7 @@ def test_a_claimed_unit_is_left_to_its_holder_and_a_dead_ones_taken_over(tmp_pat
     plan = Path(json.loads(one.todo.state(0, "units").read_text()))
     again = Units.read(plan, shard, None)
     assert again is not None
-    assert (again.units, again.tag) == (units.units, units.tag)
+    assert (again.units, again.tag, again.settings) == (units.units, units.tag, units.settings)
 
 
 @pytest.mark.usefixtures("checkout")
@@ -260,8 +259,8 @@ def test_too_little_memory_beside_others_puts_a_unit_off(tmp_path: Path) -> None
     shard = shards_of(run="memory", lengths=[256], samples=1)[0]
     one = worker(tmp_path, shard)
     one.shares = True
-    opened = one._open(0)
-    assert opened is not None
+    units = one._open(0)
+    assert units is not None
     model, _ = one._model(shard)
 
     def full(*_: Any) -> None:
@@ -269,7 +268,6 @@ def test_too_little_memory_beside_others_puts_a_unit_off(tmp_path: Path) -> None
 
     hook = model.register_forward_pre_hook(full)
     assert one._through(0), "a unit that is put off is not waited for"
-    units = opened[1]
     assert units.left() == units.longest_first, "and nothing is recorded"
     assert all(put_off(one.todo, 0, unit).exists() for unit in units.units)
     for unit in units.units:

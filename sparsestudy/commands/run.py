@@ -81,7 +81,7 @@ def _run_new(args: argparse.Namespace) -> int:
     """A new run; one that cannot even start leaves no run file behind for later builds to stumble over."""
     from sparsestudy import paths, runfiles, runs
 
-    runs.require_run_extra(args.in_process)
+    runs.require_run_extra(_mode(args, scheduled=True, published=False))
     path, created = _created(args)
     print(f"run file: {paths.shown(path)}", file=sys.stderr)
     try:
@@ -111,10 +111,10 @@ def _created(args: argparse.Namespace) -> tuple[Path, bool]:
 def _mode(args: argparse.Namespace, scheduled: bool, published: bool) -> Mode:
     if args.in_process:
         return "in-process"
-    if args.scheduler or scheduled:
+    if args.scheduler or (scheduled and args.workers == 1):
         return "scheduler"
     # A published dataset comes with its executed notebook, which takes a kernel.
-    return "kernel" if published else "in-process"
+    return "kernel" if published or scheduled else "in-process"
 
 
 def _run_file(file: Path, args: argparse.Namespace, scheduled: bool) -> int:
@@ -122,7 +122,7 @@ def _run_file(file: Path, args: argparse.Namespace, scheduled: bool) -> int:
 
     parameters = runfiles.read(file)
     mode = _mode(args, scheduled, parameters.published)
-    runs.require_run_extra(mode == "in-process")
+    runs.require_run_extra(mode)
     if args.workers > 1:
         sharing.refuse(parameters)
     parameters.check_fields()
