@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sparsestudy import stats
 from sparsestudy.errors import StudyError
-from sparsestudy.stats import simulation
+from sparsestudy.stats import resampling, simulation
 from sparsestudy.stats.censored import Regression, log_share
 from sparsestudy.stats.crossfit import crossfit
 from sparsestudy.stats.tolerance import exclusion_p, shared_depth
@@ -342,3 +342,21 @@ def test_growth_leaves_out_lengths_without_samples_and_says_nothing_of_one() -> 
     assert found.estimate == pytest.approx(1)
     assert found.n == 3
     assert np.isnan(stats.growth(values[:1], x[:1]).estimate)
+
+
+@pytest.mark.parametrize("resamples", [400, 30_000])
+def test_many_cells_at_several_levels_are_each_alone(resamples: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resampling, "_HELD", 2 * resamples)  # two cells at a time
+    rng = np.random.default_rng(8)
+    values = rng.normal(size=(5, 3, 40))
+    values[1, 2, 4:9], values[3] = np.nan, 0.2
+    documents = np.repeat(np.arange(10), 4)[None].repeat(3, 0)
+    for labels in (None, documents):
+        together = stats.pooled_at(values, (0.9, 0.99), clusters=labels, resamples=resamples, seed=5)
+        for level, found in zip((0.9, 0.99), together, strict=True):
+            for place, own in enumerate(values):
+                alone = stats.stratified(
+                    own, clusters=labels, confidence=level, resamples=resamples, seed=5
+                ).pooled
+                for many, one in zip(found, alone, strict=True):
+                    assert many[place] == pytest.approx(one, abs=1e-6)

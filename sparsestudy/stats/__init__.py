@@ -31,7 +31,7 @@ from sparsestudy.stats.growth import growth, slopes
 from sparsestudy.stats.intervals import combine, mean_interval, wilson
 from sparsestudy.stats.paired import design_effect, holm, paired_difference
 from sparsestudy.stats.power import excludable_margin, exclusion_power, minimum_detectable_difference
-from sparsestudy.stats.resampling import shares, stratified
+from sparsestudy.stats.resampling import pooled_at, shares, stratified
 from sparsestudy.stats.scaling import AXES, Held, held_out, size_slope
 from sparsestudy.stats.tolerance import CANNOT_SAY, Tolerance, tolerated
 
@@ -67,6 +67,7 @@ __all__ = [
     "mean_interval",
     "minimum_detectable_difference",
     "paired_difference",
+    "pooled_at",
     "seed_of",
     "shares",
     "size_slope",
