@@ -233,6 +233,37 @@ def test_curves_on_the_same_prompts_are_not_counted_twice() -> None:
     assert stats.exponent(*copies, curve).high < alone.high - 0.05
 
 
+def _budgets(seed: int, curves: int, lengths: int) -> stats.Budgets:
+    """Budgets that are known between two settings, of curves that grow with a power of the length."""
+    rng = np.random.default_rng(seed)
+    x, curve = np.tile(1024 * 2.0 ** np.arange(lengths), curves), np.repeat(np.arange(curves), lengths)
+    density = np.array([1.0, 0.5, 0.2, 0.1, 0.05, 0.025])
+    noise = rng.normal(0, 0.3, len(x)) + rng.normal(0, 0.6, curves)[curve]
+    share = np.clip(200 / x * (x / 1024) ** 0.6 * np.exp(noise), 0.001, 1)
+    at = (density[None] >= share[:, None]).sum(1) - 1
+    high = np.where(at > 0, density[at] * x, np.inf)
+    return stats.Budgets(x, np.where(at < 5, density[np.minimum(at + 1, 5)] * x, 0), high, curve)
+
+
+def test_exponents_that_are_found_together_are_those_of_scipy() -> None:
+    budgets = [_budgets(seed, 1 + seed % 3, 3 + seed % 3) for seed in range(24)]
+    closed = 0
+    for one, found in zip(budgets, stats.exponents(budgets), strict=True):
+        assert found == pytest.approx(stats.exponent(*one[:4]), abs=1e-6, nan_ok=True)
+        with np.errstate(divide="ignore"):
+            model = Regression(*np.log(one[:3]), np.asarray(one.curve))
+        best, beta, _ = model.best()
+        assert found.estimate == beta
+        for end, side in ((found.low, -1), (found.high, 1)):
+            if np.isfinite(end):
+                closed += 1
+                assert model.deviance(end - side * 0.002, best) < model.threshold()
+                assert model.deviance(end + side * 0.002, best) > model.threshold()
+            else:
+                assert model.deviance(beta + side * 8, best) <= model.threshold()
+    assert closed > 10
+
+
 def test_budgets_without_bounds_set_no_exponent() -> None:
     x = simulation.LENGTHS
     none = stats.exponent(x, np.zeros(5), np.full(5, np.inf), np.zeros(5))

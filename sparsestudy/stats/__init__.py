@@ -5,7 +5,7 @@ Arrays have the samples of a cell on their last axis, with NaN for a sample that
 - ``intervals``, ``paired``, ``tango``: means, differences of pairs, and corrections for many of them.
 - ``resampling``: means over tasks, clustered by document, with resamples that all cells share.
 - ``power``: what a number of samples can find, and what it can exclude.
-- ``tolerance``, ``censored``: tolerated sparsity, and how a tolerated budget grows with length.
+- ``tolerance``, ``censored``, ``profiles``: tolerated sparsity, and how a tolerated budget grows with length.
 - ``growth``: how a mean grows with length.
 - ``crossfit``, ``frontier``, ``scaling``: accuracy against cost; a law of size, length and compression.
 """
@@ -24,7 +24,7 @@ from sparsestudy.stats.base import (
     Interval,
     seed_of,
 )
-from sparsestudy.stats.censored import Exponent, exponent
+from sparsestudy.stats.censored import Budgets, Exponent, exponent, exponents
 from sparsestudy.stats.crossfit import SPLITS
 from sparsestudy.stats.frontier import Frontiers, Winner, equal_cost_weights, frontier_gain, frontiers, winner
 from sparsestudy.stats.growth import growth, slopes
@@ -46,6 +46,7 @@ __all__ = [
     "SPLITS",
     "WIDE_MARGIN",
     "Array",
+    "Budgets",
     "Difference",
     "Exponent",
     "Frontiers",
@@ -59,6 +60,7 @@ __all__ = [
     "excludable_margin",
     "exclusion_power",
     "exponent",
+    "exponents",
     "frontier_gain",
     "frontiers",
     "growth",
