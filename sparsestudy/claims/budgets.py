@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,13 @@ from sparsestudy.errors import StudyError
 
 CONSTANT, PROPORTIONAL = 0.0, 1.0
 FITTED = ", power law fitted without each length"
+
+
+class Gain(NamedTuple):
+    """One budget policy less another, (lengths, samples), with the documents of the samples, if any."""
+
+    values: stats.Array
+    documents: NDArray[np.str_] | None
 
 
 @dataclass(frozen=True)
@@ -72,8 +80,8 @@ def budget_policies(evidence: Evidence, claim: Claim) -> Outcome:
         StudyError: no method has settings that span both budgets at two lengths.
     """
     found = curves(evidence, claim.margin, joint=False)
-    parts: dict[str, Effect] = {}
-    decisive: list[Effect] = []
+    gains: dict[str, Gain] = {}
+    decisive: list[str] = []
     documents = evidence.documents
     shown = list(dict.fromkeys((p.model, p.method, p.task) for p in found.places))
     lengths = [_lengths(evidence, *curve) for curve in shown]
@@ -84,14 +92,15 @@ def budget_policies(evidence: Evidence, claim: Claim) -> Outcome:
             continue
         name = evidence.curve(model, method, task)
         own_documents = None if documents is None else documents[places, task]
-        parts[name] = _effect(gain, own_documents, evidence.seed)
-        decisive.append(parts[name])
+        gains[name] = Gain(gain, own_documents)
+        decisive.append(name)
         fitted = None if exponents is None else own.gain(exponents)
         if fitted is not None:
-            parts[f"{name}{FITTED}"] = _effect(fitted, own_documents, evidence.seed)
+            gains[f"{name}{FITTED}"] = Gain(fitted, own_documents)
     if not decisive:
         raise StudyError("No method has settings that span both budgets at two lengths or more.")
-    return Outcome(_cautious_mean(decisive), parts, evidence.models())
+    parts = _effects(gains, evidence.seed)
+    return Outcome(_cautious_mean([parts[name] for name in decisive]), parts, evidence.models())
 
 
 def _lengths(evidence: Evidence, model: int, method: int, task: int) -> tuple[list[int], Lengths]:
@@ -147,9 +156,21 @@ def _fitted(
     return exponents
 
 
-def _effect(gain: stats.Array, documents: NDArray[np.str_] | None, seed: int) -> Effect:
-    interval = stats.stratified(gain, clusters=documents, seed=seed).pooled
-    return Effect(float(interval.estimate), float(interval.low), float(interval.high), smallest(gain))
+def _effects(gains: dict[str, Gain], seed: int) -> dict[str, Effect]:
+    """The mean of each gain over its lengths; those of one form are found in one step."""
+    forms: dict[Any, list[str]] = {}
+    for name, gain in gains.items():
+        labels = None if gain.documents is None else tuple(gain.documents.ravel().tolist())
+        forms.setdefault((gain.values.shape, labels), []).append(name)
+    found = {}
+    for names in forms.values():
+        values = np.stack([gains[name].values for name in names])
+        level, own = (stats.CONFIDENCE,), gains[names[0]].documents
+        each = stats.pooled_at(values, level, clusters=own, seed=seed)[0]
+        for row, name in enumerate(names):
+            limits = float(each.estimate[row]), float(each.low[row]), float(each.high[row])
+            found[name] = Effect(*limits, smallest(values[row]))
+    return {name: found[name] for name in gains}
 
 
 def _cautious_mean(parts: list[Effect]) -> Effect:

@@ -230,5 +230,5 @@ def _mean(difference: stats.Array, documents: Labels, seed: int) -> Effect:
     flat, labels = _strata(_nanmean(difference, 0), documents)
     if not len(flat):
         return Effect(np.nan, -np.inf, np.inf, 0)
-    interval = stats.stratified(flat, clusters=labels, seed=seed).pooled
+    interval = stats.pooled_at(flat, (stats.CONFIDENCE,), clusters=labels, seed=seed)[0]
     return Effect(float(interval.estimate), float(interval.low), float(interval.high), smallest(flat))

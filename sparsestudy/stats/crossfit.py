@@ -64,7 +64,7 @@ def _scored(flat: Array, weigh: Weigh, choosing: NDArray[np.bool_], times: Array
         counts /= np.maximum(counts.sum(-1, keepdims=True), 1) * choosing.shape[1]
         means.append(counts.reshape(len(choosing), -1) @ flat.T)
     weights = weigh(means[0])
-    return (weights * means[1]).sum(-1), weights
+    return np.einsum("...kc,kc->...k", weights, means[1]), weights
 
 
 def crossfit(
