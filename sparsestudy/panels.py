@@ -137,7 +137,8 @@ def _panel(
             markeredgewidth=0.75,
             **one.marker_style(),
         )
-        axes.vlines(some["achieved"], some[low], some[high], color=one.colour, linewidth=0.9, alpha=0.7)
+        look_of = {"color": one.colour, "linewidth": 0.9, "alpha": 0.7}
+        style.intervals(axes, some["achieved"], some[low], some[high], **look_of)
     missing = here[here["state"] == "unreachable"]
     for x, name in zip(missing["nominal"], missing["name"], strict=True):
         axes.plot(x, axes.get_ylim()[0], "x", markersize=5, color=look[name].colour, clip_on=False, zorder=5)
