@@ -10,10 +10,15 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
+from importlib import metadata
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+
+from sparsestudy.derived import kept
+from sparsestudy.forms import plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -109,7 +114,6 @@ def turns(count: int) -> list[tuple[str, str]]:
 def theme(narrow: bool) -> Iterator[None]:
     """Seaborn's style and sizes for a figure that fills a page's column, or a phone's."""
     import matplotlib as mpl
-    import seaborn as sns
 
     size = 8.0 if narrow else 9.0
     settings: dict[Any, Any] = {
@@ -139,8 +143,21 @@ def theme(narrow: bool) -> Iterator[None]:
         "xtick.labelsize": size - 1,
         "ytick.labelsize": size - 1,
     }
-    with mpl.rc_context({**sns.axes_style("whitegrid"), **settings}):
+    with mpl.rc_context({**_whitegrid(), **settings}):
         yield
+
+
+@lru_cache(maxsize=1)
+def _whitegrid() -> dict[Any, Any]:
+    """Seaborn's style, asked for once: each page is a process, and seaborn takes it a second to import."""
+
+    def ask() -> dict[str, Any]:
+        import seaborn as sns
+
+        return dict(sns.axes_style("whitegrid"))
+
+    versions = (metadata.version(name) for name in ("seaborn", "matplotlib"))
+    return dict(kept("whitegrid", plain(dict[str, Any]), ask, *versions))
 
 
 def sparsity_axis(axes: Axes, highest: float) -> None:
