@@ -154,7 +154,8 @@ def _whitegrid() -> dict[Any, Any]:
     def ask() -> dict[str, Any]:
         import seaborn as sns
 
-        return dict(sns.axes_style("whitegrid"))
+        # Its map of colours is known to matplotlib where seaborn is loaded; pictures here bring their own.
+        return {name: value for name, value in sns.axes_style("whitegrid").items() if name != "image.cmap"}
 
     versions = (metadata.version(name) for name in ("seaborn", "matplotlib"))
     return dict(kept("whitegrid", plain(dict[str, Any]), ask, *versions))
