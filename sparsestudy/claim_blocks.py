@@ -42,7 +42,7 @@ def parts(found: list[Verdict]) -> None:
 
 
 def tolerances(runs: list[Run]) -> None:
-    """Figure and table of the tolerated sparsities of the largest model of every run; files have all models."""
+    """Figure and table of what the largest model of every run tolerates; the files have all models."""
     for run in runs:
         rows = claim_tables.tolerances(run)
         if rows.empty:
