@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import html
 import re
 from collections.abc import Callable, Hashable
@@ -16,6 +17,8 @@ from sparsestudy import paths, style
 from sparsestudy.columns import COLUMNS
 from sparsestudy.figures import Picture
 
+_LARGE = 200_000
+"""Bytes above which a CSV is compressed."""
 PHONE = 640
 """Width of the screen in CSS pixels below which the narrow drawing is shown."""
 
@@ -37,7 +40,7 @@ def _put(folder: str, name: str, data: bytes) -> str:
 
 
 def data_links(table: pd.DataFrame, name: str, title: str) -> list[tuple[str, str]]:
-    """Write a table as CSV and netCDF; returns (label, address) of both."""
+    """Write a table as CSV, compressed where it is large, and netCDF; returns (label, address) of both."""
     plain = table[[column for column in COLUMNS if column in table]].reset_index(drop=True)
     flat = xr.Dataset.from_dataframe(plain.rename_axis("row"))
     for column in plain:
@@ -59,10 +62,14 @@ def data_links(table: pd.DataFrame, name: str, title: str) -> list[tuple[str, st
         file = Path(folder) / "table.nc"
         flat.to_netcdf(file, engine="netcdf4", format="NETCDF4", encoding=encoding)
         netcdf = file.read_bytes()
-    return [
-        ("CSV", _put("data", f"{name}.csv", plain.to_csv(index=False).encode())),
-        ("netCDF", _put("data", f"{name}.nc", netcdf)),
-    ]
+    text = plain.to_csv(index=False).encode()
+    csv = ("CSV", _put("data", f"{name}.csv", text)) if len(text) <= _LARGE else _compressed(name, text)
+    return [csv, ("netCDF", _put("data", f"{name}.nc", netcdf))]
+
+
+def _compressed(name: str, text: bytes) -> tuple[str, str]:
+    """The link to a large CSV: that of all cells of a sweep is a tenth as large so."""
+    return "CSV (gzip)", _put("data", f"{name}.csv.gz", gzip.compress(text, 6, mtime=0))
 
 
 def figure(make: Callable[..., Picture], name: str, *arguments: Any, **options: Any) -> str:

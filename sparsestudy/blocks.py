@@ -12,7 +12,6 @@ from sparsestudy import (
     findings,
     listings,
     paths,
-    plan,
     report,
     runfiles,
     tables,
@@ -21,7 +20,7 @@ from sparsestudy import (
 from sparsestudy.commands.run import SKIPPED
 from sparsestudy.compare import beside, matched
 from sparsestudy.errors import StudyError
-from sparsestudy.freshness import freshness
+from sparsestudy.freshness import State, freshness, run_file, states
 from sparsestudy.report import box, html, markdown, show_table
 from sparsestudy.view import Run
 
@@ -113,7 +112,7 @@ def local_state(runs: list[Run]) -> None:
 def provenance(run: Run) -> None:
     """Where a run comes from: hash, files, states, versions, notebooks and downloads."""
     markdown(f"**Run `{run.name}`**, hash `{run.hash}`, licence {run.data.attrs['licence']}")
-    show_table(*listings.provenance(run.data, _plans(run)))
+    show_table(*listings.provenance(run.data, _states(run)))
     links = _files(run)
     if links:
         html(f'<p class="study-caption">{assets.downloads(links)}</p>')
@@ -122,14 +121,12 @@ def provenance(run: Run) -> None:
         markdown(f"Made with {versions}.")
 
 
-def _plans(run: Run) -> dict[tuple[str, int], plan.ShardPlan]:
+def _states(run: Run) -> dict[tuple[str, int], State]:
     """The state of every file of a run that a run file asks for."""
-    published = bool(run.data.attrs["published"])
-    file = paths.params_folder(str(run.data.attrs["experiment"]), published) / f"{run.name}.yaml"
-    if not file.exists():
+    if not run_file(run).exists():
         return {}
     try:
-        return {(shard.model, shard.length): plan.inspect(shard) for shard in runfiles.read(file).shards()}
+        return {(one.model, one.length): one for one in states(run)}
     except StudyError as error:
         box("warning", f"Whether run `{run.name}` is fresh cannot be told", str(error))
         return {}

@@ -42,15 +42,22 @@ def parts(found: list[Verdict]) -> None:
 
 
 def tolerances(runs: list[Run]) -> None:
-    """Figure and table of the tolerated sparsities of every run and model."""
+    """Figure and table of what the largest model of every run tolerates; the files have all models."""
     for run in runs:
         rows = claim_tables.tolerances(run)
         if rows.empty:
             box("note", f"Run `{run.name}`", "It compares no method with dense attention above guessing.")
             continue
-        for model, own in rows.groupby("model", sort=False):
-            html(assets.figure(claim_figures.tolerance, assets.slug("tolerance", run.name, str(model)), own))
-            show_table(*claim_tables.told(own), data=own, name=f"tolerance-{run.name}-{model}")
+        sizes = dict(zip(run.data["model"].values, run.data["model_parameters"].values, strict=True))
+        model = max(rows["model"].unique(), key=lambda name: int(sizes[name]))
+        own = rows[rows["model"] == model].reset_index(drop=True)
+        html(assets.figure(claim_figures.tolerance, assets.slug("tolerance", run.name, str(model)), own))
+        shown, caption = claim_tables.told(own)
+        if others := rows["model"].nunique() - 1:
+            caption += (
+                f" {words.counted(others, 'smaller model')} {'is' if others == 1 else 'are'} in the files."
+            )
+        show_table(shown, caption, data=rows, name=f"tolerance-{run.name}")
 
 
 def planning() -> None:

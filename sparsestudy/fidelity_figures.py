@@ -174,7 +174,9 @@ def _lines(axes: Axes, ran: pd.DataFrame, x: str, measure: str, look: Look) -> N
         low = some[f"{measure}_low"]
         if measure == "kl":
             low = low.where(low > 0, some["kl"] / 10)
-        axes.vlines(some[x], low, some[f"{measure}_high"], color=one.colour, linewidth=0.9, alpha=0.7)
+        style.intervals(
+            axes, some[x], low, some[f"{measure}_high"], color=one.colour, linewidth=0.9, alpha=0.7
+        )
 
 
 def _crosses(axes: Axes, missed: pd.DataFrame, look: Look) -> None:

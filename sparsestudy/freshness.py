@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from sparsestudy import forms, paths, runfiles, words
@@ -20,17 +21,8 @@ def freshness(run: Run) -> tuple[str, str]:
 
     Each dataset is asked through `sparsestudy.plan`; a run without a run file is compared as it was made.
     """
-    from sparsestudy.experiments import experiment
-
-    is_published = bool(run.data.attrs["published"])
-    name = str(run.data.attrs["experiment"])
     try:
-        file = paths.params_folder(name, is_published) / f"{run.name}.yaml"
-        made = json.loads(run.data.attrs["parameters"])
-        asked = runfiles.read(file) if file.exists() else experiment(name).parameters.parse(made)
-        decisive = [json.dumps(asked.plain()), *(asked.identity(model) for model in asked.models)]
-        # Every page asks, and each dataset is read and hashed for the answer.
-        plans = run.keep("states", forms.plain(list[State]), lambda: _states(asked.shards()), *decisive)
+        plans = states(run)
     except StudyError as error:
         return f"Run `{run.name}`", f"Whether it is up to date cannot be told: {error}"
     behind = [item for item in plans if item.state != "fresh"]
@@ -48,6 +40,29 @@ def freshness(run: Run) -> tuple[str, str]:
     )
 
 
+def states(run: Run) -> list[State]:
+    """The state of every dataset that the file of a run asks for, or that it was made from without one.
+
+    Raises:
+        StudyError: the file cannot be read, or names what there is no more.
+    """
+    from sparsestudy.experiments import experiment
+
+    name = str(run.data.attrs["experiment"])
+    file = run_file(run)
+    made = json.loads(run.data.attrs["parameters"])
+    asked = runfiles.read(file) if file.exists() else experiment(name).parameters.parse(made)
+    decisive = [json.dumps(asked.plain()), *(asked.identity(model) for model in asked.models)]
+    # Every page asks, and each dataset is read and hashed for the answer.
+    return run.keep("states", forms.plain(list[State]), lambda: _states(asked.shards()), *decisive)
+
+
+def run_file(run: Run) -> Path:
+    """The run file of a run, which may not be there."""
+    folder = paths.params_folder(str(run.data.attrs["experiment"]), bool(run.data.attrs["published"]))
+    return folder / f"{run.name}.yaml"
+
+
 _CODE = re.compile(r"the code of (\S+) changed")
 
 
@@ -62,6 +77,8 @@ class State(NamedTuple):
     """Whether a dataset is up to date, and why not."""
 
     shard: str
+    model: str
+    length: int
     state: str
     reasons: list[str]
 
@@ -70,7 +87,10 @@ def _states(shards: Iterable[Shard]) -> list[State]:
     from sparsestudy import plan
 
     found = [plan.inspect(shard) for shard in shards]
-    return [State(item.shard.name, item.state, list(item.reasons)) for item in found]
+    return [
+        State(item.shard.name, item.shard.model, item.shard.length, item.state, list(item.reasons))
+        for item in found
+    ]
 
 
 def commit_name(commit: str) -> str:

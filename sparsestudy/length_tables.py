@@ -55,7 +55,7 @@ def budgets(run: Run) -> pd.DataFrame:
             _labels(evidence, place.model, place.method, place.task)
             | {
                 "run": run.name,
-                "length": int(evidence.data["length"].values[place.length]),
+                "length": int(evidence.label("length", place.length)),
                 "tokens": float(limits[0, row]),
                 "evidence": growth.get(place.task, FIXED),
                 "state": state,
@@ -76,14 +76,14 @@ def _labels(evidence: Evidence, model: int, method: int, task: int) -> dict[str,
         for key in ("method_name", "method", "method_fields", "method_phase", "method_tail")
     )
     return {
-        "model": str(evidence.data["model"].values[model]),
-        "parameters": int(evidence.data["model_parameters"].values[model]),
+        "model": evidence.label("model", model),
+        "parameters": int(evidence.label("model_parameters", model)),
         "method": label,
         "method_name": name,
         "method_role": "method",
         "name": tables.short_name(name, label, fields),
         "group": group_of(phase, tail),
-        "task": str(evidence.data["task"].values[task]),
+        "task": evidence.label("task", task),
         "subject": evidence.task(task),
         "part": evidence.curve(model, method, task),
     }

@@ -11,7 +11,7 @@ import pandas as pd
 import xarray as xr
 
 from sparsestudy import tables, words
-from sparsestudy.plan import ShardPlan
+from sparsestudy.freshness import State
 
 Shown = tuple[pd.DataFrame, str]
 NONE = words.DASH
@@ -119,7 +119,7 @@ def _achieved(row: dict[str, Any]) -> str:
     return f"{_percent(row['achieved'])} / {_percent(row['published_achieved'])}"
 
 
-def provenance(data: xr.Dataset, plans: dict[tuple[str, int], ShardPlan]) -> Shown:
+def provenance(data: xr.Dataset, plans: dict[tuple[str, int], State]) -> Shown:
     """One row a dataset file of a run: what made it, and whether it is fresh."""
     shown = []
     for model in data["model"].values.tolist():
@@ -130,7 +130,7 @@ def provenance(data: xr.Dataset, plans: dict[tuple[str, int], ShardPlan]) -> Sho
     return pd.DataFrame(shown), f"Datasets of the run {data.attrs['run']}: one row a file."
 
 
-def _origin(at: xr.Dataset, model: str, length: int, plan: ShardPlan | None) -> dict[str, str]:
+def _origin(at: xr.Dataset, model: str, length: int, plan: State | None) -> dict[str, str]:
     backends = sorted({str(value) for value in at["backend"].values.ravel() if value})
     key = json.loads(str(at["key"].item()) or "{}")
     # The shapes of the speed study have no licence.

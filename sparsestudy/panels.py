@@ -15,6 +15,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+_COLUMNS = (
+    *("group", "name", "method_name", "method_role", "state", "n", "nominal", "achieved", "chance"),
+    *("score", "score_low", "score_high", "difference_low", "difference_high"),
+)
+"""What a panel reads of a cell, beside its value and what has a panel for each of its values."""
+
+
 def draw(rows: pd.DataFrame, columns: tuple[str, str, str], narrow: bool, by: str = "length") -> Figure:
     """Small multiples: each group of methods begins a row, each length is a panel.
 
@@ -24,6 +31,9 @@ def draw(rows: pd.DataFrame, columns: tuple[str, str, str], narrow: bool, by: st
         narrow: for a phone.
         by: what has a panel for each of its values, in their order; numbers rise.
     """
+    # Panels look at the rows many times, and a table of all columns takes longest to look at.
+    used = dict.fromkeys([by, *columns, *_COLUMNS])
+    rows = rows[[column for column in used if column in rows]]
     groups = [group for group in rows["group"].unique() if group != "dense"] or ["dense"]
     lengths = list(rows[by].unique())
     lengths = sorted(lengths) if pd.api.types.is_numeric_dtype(rows[by]) else lengths
@@ -137,7 +147,8 @@ def _panel(
             markeredgewidth=0.75,
             **one.marker_style(),
         )
-        axes.vlines(some["achieved"], some[low], some[high], color=one.colour, linewidth=0.9, alpha=0.7)
+        look_of = {"color": one.colour, "linewidth": 0.9, "alpha": 0.7}
+        style.intervals(axes, some["achieved"], some[low], some[high], **look_of)
     missing = here[here["state"] == "unreachable"]
     for x, name in zip(missing["nominal"], missing["name"], strict=True):
         axes.plot(x, axes.get_ylim()[0], "x", markersize=5, color=look[name].colour, clip_on=False, zorder=5)

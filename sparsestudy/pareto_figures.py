@@ -175,7 +175,7 @@ def _settings(axes: Axes, rows: pd.DataFrame, look: dict[str, style.Look]) -> No
         axes.plot(some["relative"], some["score"], color=one.colour, linestyle="none", **mark)
         if alone and some["score_low"].notna().any():
             low, high = some["score_low"], some["score_high"]
-            axes.vlines(some["relative"], low, high, color=one.colour, linewidth=0.9, alpha=0.7)
+            style.intervals(axes, some["relative"], low, high, color=one.colour, linewidth=0.9, alpha=0.7)
     axes.vlines(dense["relative"], dense["score_low"], dense["score_high"], color=style.DENSE, linewidth=1.2)
     axes.plot(dense["relative"], dense["score"], marker="s", color=style.DENSE, linestyle="none", zorder=4)
 

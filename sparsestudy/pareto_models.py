@@ -96,7 +96,7 @@ def neighbours(run: Run, view: View, known: Evidence | None = None) -> pd.DataFr
         for i, (place, _) in enumerate(met):
             rows.append(_pair(evidence, view, place, found.pooled, (i,)))
             for j, task in enumerate(some.tasks):
-                more = {"subject": evidence.task(task), "task": str(evidence.data["task"].values[task])}
+                more = {"subject": evidence.task(task), "task": evidence.label("task", task)}
                 rows.append(_pair(evidence, view, place, found.each, (i, j)) | more)
     return pd.DataFrame(rows).assign(run=run.name)
 
@@ -108,19 +108,18 @@ def _pair(
     interval: stats.Interval | None = None,
     at: tuple[int, ...] = (),
 ) -> dict[str, Any]:
-    models = evidence.data["model"].values
     state = pairs.NO_POINT if interval is None else "compared"
     numbers = [np.nan] * 3 if interval is None else [float(part[at]) for part in interval[:3]]
     return {
-        "model": str(models[place.large]),
-        "peer": str(models[place.small]),
+        "model": evidence.label("model", place.large),
+        "peer": evidence.label("model", place.small),
         "name": evidence.method(place.method),
-        "method": str(evidence.data["method"].values[place.method]),
+        "method": evidence.label("method", place.method),
         "group": view.group,
         "measure": view.claim.cells.cost,
         "batch": view.claim.cells.batch,
         "generated": view.claim.cells.generated,
-        "length": int(evidence.data["length"].values[place.length]),
+        "length": int(evidence.label("length", place.length)),
         "task": "",
         "subject": "all tasks",
         "state": state,

@@ -68,7 +68,8 @@ def _scored(evidence: Evidence, some: Configurations, length: int) -> list[dict[
         found = stats.mean_interval(some.scores[:, 0], kind, seed=evidence.seed)
     else:
         own = None if documents is None else documents[length, some.tasks]
-        found = stats.stratified(some.scores, clusters=own, seed=evidence.seed).pooled
+        level = (stats.CONFIDENCE,)
+        found = stats.pooled_at(some.scores, level, clusters=own, seed=evidence.seed)[0]
     return [
         _row(evidence, place, length, some.tasks)
         | {"score": float(found.estimate[i]), "score_low": float(found.low[i])}
@@ -84,14 +85,14 @@ def _row(evidence: Evidence, place: tuple[int, int, int], length: int, tasks: li
         for key in ("method_name", "method_role", "method", "method_fields", "method_phase", "method_tail")
     )
     return {
-        "model": str(evidence.data["model"].values[model]),
+        "model": evidence.label("model", model),
         "method": label,
         "method_name": name,
         "method_role": role,
         "name": tables.short_name(name, label, fields),
         "group": group_of(phase, tail),
-        "length": int(evidence.data["length"].values[length]),
-        "sparsity": int(evidence.data["sparsity"].values[sparsity]),
+        "length": int(evidence.label("length", length)),
+        "sparsity": int(evidence.label("sparsity", sparsity)),
         "nominal": float(evidence.nominal[sparsity]),
         "at_tasks": tasks,
         **dict(zip(("at_model", "at_method", "at_sparsity", "at_length"), (*place, length), strict=True)),

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 EXPERIMENT = "accuracy"
 SHIPPED = "shipped with the study"
 """What a dataset names as the source of a model whose weights lie in ``models/``."""
+MANY = 20
+"""Sentences above which a list is folded up: beside it stand a figure and a table."""
 DEMANDS = ("demands",)
 """Published runs on accuracy over what a task demands: many variants of a few tasks, so that pages which
 summarise tasks leave them out, and one section is about them alone."""
@@ -76,9 +78,12 @@ def markdown(text: str) -> None:
 
 
 def bullets(sentences: list[str]) -> None:
-    """Show sentences as a list, or nothing."""
-    if sentences:
-        markdown("\n".join(f"- {sentence}" for sentence in sentences))
+    """Show sentences as a list, a long one folded up, or nothing."""
+    listed = "\n".join(f"- {sentence}" for sentence in sentences)
+    if len(sentences) > MANY:
+        box("note dropdown", f"In words: {len(sentences)} sentences", listed)
+    elif sentences:
+        markdown(listed)
 
 
 def describe(parts: dict[str, str]) -> None:

@@ -30,12 +30,14 @@ _PROBLEM = re.compile(
     r"\b(WARNING|ERROR|CRITICAL): |^\w*(Error|Exception): |Extension error|Exception occurred"
 )
 # Sphinx can run the cells of several pages at once, and their kernels can be started more safely; the command
-# line of jupyter-book has no option for either.
+# line of jupyter-book has no option for either. Sphinx would deal out pages by threes, of which the
+# slowest may wait for one another.
 _BUILDER = """
-import functools, jupyter_book.sphinx as book, jupyter_cache.executors.utils as cells
+import functools, jupyter_book.sphinx as book, jupyter_cache.executors.utils as cells, sphinx.builders
 from sparsestudy import kernel_start
 book.build_sphinx = functools.partial(book.build_sphinx, jobs={jobs})
 cells.executenb = kernel_start.execute
+sphinx.builders.make_chunks = lambda pages, *_, **__: [[page] for page in pages]
 from jupyter_book.cli.main import main
 main()
 """

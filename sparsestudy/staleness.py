@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import json
+import os
 from collections.abc import Collection, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -179,10 +180,11 @@ def _source(module: str) -> str:
 def _path(module: str) -> Path | None:
     """The file of a module; the package's own are found without importing anything."""
     if module == PACKAGE or module.startswith(f"{PACKAGE}."):
-        base = Path(__file__).parent.joinpath(*module.split(".")[1:])
-        for candidate in (base.with_suffix(".py"), base / "__init__.py"):
-            if candidate.is_file():
-                return candidate
+        # A sweep asks a hundred thousand times; a Path takes four times as long to put together as a text.
+        base = os.path.join(os.path.dirname(__file__), *module.split(".")[1:])
+        for candidate in (f"{base}.py", os.path.join(base, "__init__.py")):
+            if os.path.isfile(candidate):
+                return Path(candidate)
         return None
     spec = importlib.util.find_spec(module)
     return Path(spec.origin) if spec and spec.origin else None

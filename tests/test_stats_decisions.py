@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import minimize
 
 from sparsestudy import stats
 from sparsestudy.errors import StudyError
-from sparsestudy.stats import simulation
+from sparsestudy.stats import resampling, simulation
 from sparsestudy.stats.censored import Regression, log_share
 from sparsestudy.stats.crossfit import crossfit
 from sparsestudy.stats.tolerance import exclusion_p, shared_depth
@@ -233,6 +234,59 @@ def test_curves_on_the_same_prompts_are_not_counted_twice() -> None:
     assert stats.exponent(*copies, curve).high < alone.high - 0.05
 
 
+def _budgets(seed: int, curves: int, lengths: int) -> stats.Budgets:
+    """Budgets that are known between two settings, of curves that grow with a power of the length."""
+    rng = np.random.default_rng(seed)
+    x, curve = np.tile(1024 * 2.0 ** np.arange(lengths), curves), np.repeat(np.arange(curves), lengths)
+    density = np.array([1.0, 0.5, 0.2, 0.1, 0.05, 0.025])
+    noise = rng.normal(0, 0.3, len(x)) + rng.normal(0, 0.6, curves)[curve]
+    share = np.clip(200 / x * (x / 1024) ** 0.6 * np.exp(noise), 0.001, 1)
+    at = (density[None] >= share[:, None]).sum(1) - 1
+    high = np.where(at > 0, density[at] * x, np.inf)
+    return stats.Budgets(x, np.where(at < 5, density[np.minimum(at + 1, 5)] * x, 0), high, curve)
+
+
+def _lost(model: Regression, beta: float, best: float) -> float:
+    """The deviance at a slope, by a search that asks for no derivative."""
+
+    def negative(theta: np.ndarray) -> float:
+        scale = np.exp(theta[0])
+        centre = theta[1] + beta * model.x
+        return -float(log_share(scale * (model.low - centre), scale * (model.high - centre)).sum())
+
+    bounds = [(np.log(0.05), np.log(50)), (-50, 50)]
+    options = {"xatol": 1e-9, "fatol": 1e-11, "maxiter": 4000}
+    middle = np.where(np.isfinite(model.low), model.low, model.high).mean()
+    tries = [
+        minimize(negative, (start, middle), method="Nelder-Mead", bounds=bounds, options=options).fun
+        for start in (0.0, 1.5)
+    ]
+    return 2 * (best + min(tries))
+
+
+def test_exponents_that_are_found_together_end_where_the_likelihood_falls() -> None:
+    budgets = [_budgets(seed, 1 + seed % 3, 3 + seed % 3) for seed in range(24)]
+    closed = 0
+    for one, found in zip(budgets, stats.exponents(budgets), strict=True):
+        assert found == pytest.approx(stats.exponent(*one[:4]), abs=1e-6, nan_ok=True)
+        with np.errstate(divide="ignore"):
+            model = Regression(*np.log(one[:3]), np.asarray(one.curve))
+        best, beta, _ = model.best()
+        assert found.estimate == beta
+        for end, side in ((found.low, -1), (found.high, 1)):
+            if np.isfinite(end):
+                # A search that stops early takes too much for lost, never too little.
+                assert model.deviance(end + side * 1e-4, best) > model.threshold()
+            if model.curves.shape[1] > 1:
+                continue
+            if np.isfinite(end):
+                closed += 1
+                assert _lost(model, end, best) == pytest.approx(model.threshold(), abs=1e-4)
+            else:
+                assert _lost(model, beta + side * 8, best) <= model.threshold()
+    assert closed > 4
+
+
 def test_budgets_without_bounds_set_no_exponent() -> None:
     x = simulation.LENGTHS
     none = stats.exponent(x, np.zeros(5), np.full(5, np.inf), np.zeros(5))
@@ -342,3 +396,21 @@ def test_growth_leaves_out_lengths_without_samples_and_says_nothing_of_one() -> 
     assert found.estimate == pytest.approx(1)
     assert found.n == 3
     assert np.isnan(stats.growth(values[:1], x[:1]).estimate)
+
+
+@pytest.mark.parametrize("resamples", [400, 30_000])
+def test_many_cells_at_several_levels_are_each_alone(resamples: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resampling, "_HELD", 2 * resamples)  # two cells at a time
+    rng = np.random.default_rng(8)
+    values = rng.normal(size=(5, 3, 40))
+    values[1, 2, 4:9], values[3] = np.nan, 0.2
+    documents = np.repeat(np.arange(10), 4)[None].repeat(3, 0)
+    for labels in (None, documents):
+        together = stats.pooled_at(values, (0.9, 0.99), clusters=labels, resamples=resamples, seed=5)
+        for level, found in zip((0.9, 0.99), together, strict=True):
+            for place, own in enumerate(values):
+                alone = stats.stratified(
+                    own, clusters=labels, confidence=level, resamples=resamples, seed=5
+                ).pooled
+                for many, one in zip(found, alone, strict=True):
+                    assert many[place] == pytest.approx(one, abs=1e-6)

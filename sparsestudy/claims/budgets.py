@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,13 @@ from sparsestudy.errors import StudyError
 
 CONSTANT, PROPORTIONAL = 0.0, 1.0
 FITTED = ", power law fitted without each length"
+
+
+class Gain(NamedTuple):
+    """One budget policy less another, (lengths, samples), with the documents of the samples, if any."""
+
+    values: stats.Array
+    documents: NDArray[np.str_] | None
 
 
 @dataclass(frozen=True)
@@ -72,25 +80,27 @@ def budget_policies(evidence: Evidence, claim: Claim) -> Outcome:
         StudyError: no method has settings that span both budgets at two lengths.
     """
     found = curves(evidence, claim.margin, joint=False)
-    parts: dict[str, Effect] = {}
-    decisive: list[Effect] = []
-    documents, limits = evidence.documents, limits_of(evidence, found)
-    for model, method, task in dict.fromkeys((p.model, p.method, p.task) for p in found.places):
-        places, own = _lengths(evidence, model, method, task)
+    gains: dict[str, Gain] = {}
+    decisive: list[str] = []
+    documents = evidence.documents
+    shown = list(dict.fromkeys((p.model, p.method, p.task) for p in found.places))
+    lengths = [_lengths(evidence, *curve) for curve in shown]
+    powers = _fitted(limits_of(evidence, found), found, shown, [places for places, _ in lengths])
+    for (model, method, task), (places, own), exponents in zip(shown, lengths, powers, strict=True):
         gain = own.gain(np.full(len(places), PROPORTIONAL)) if len(places) > 1 else None
         if gain is None:
             continue
         name = evidence.curve(model, method, task)
         own_documents = None if documents is None else documents[places, task]
-        parts[name] = _effect(gain, own_documents, evidence.seed)
-        decisive.append(parts[name])
-        exponents = _fitted(limits, found, (model, method, task), places)
+        gains[name] = Gain(gain, own_documents)
+        decisive.append(name)
         fitted = None if exponents is None else own.gain(exponents)
         if fitted is not None:
-            parts[f"{name}{FITTED}"] = _effect(fitted, own_documents, evidence.seed)
+            gains[f"{name}{FITTED}"] = Gain(fitted, own_documents)
     if not decisive:
         raise StudyError("No method has settings that span both budgets at two lengths or more.")
-    return Outcome(_cautious_mean(decisive), parts, evidence.models())
+    parts = _effects(gains, evidence.seed)
+    return Outcome(_cautious_mean([parts[name] for name in decisive]), parts, evidence.models())
 
 
 def _lengths(evidence: Evidence, model: int, method: int, task: int) -> tuple[list[int], Lengths]:
@@ -110,28 +120,57 @@ def _lengths(evidence: Evidence, model: int, method: int, task: int) -> tuple[li
 
 
 def _fitted(
-    tokens: stats.Array, found: Curves, curve: tuple[int, int, int], places: list[int]
-) -> stats.Array | None:
-    """For each length the exponent that the tolerated budgets of the others give; None without any."""
-    exponents = []
-    for place in places:
-        rows = [
-            row
-            for row, p in enumerate(found.places)
-            if (p.model, p.method, p.task) == curve
-            and p.length != place
-            and found.known.state[row] != stats.CANNOT_SAY
-        ]
-        fitted = stats.exponent(tokens[0, rows], tokens[1, rows], tokens[2, rows], np.zeros(len(rows)))
-        if len(rows) < 3 or not np.isfinite([fitted.low, fitted.high]).all():
-            return None
-        exponents.append(fitted.estimate)
-    return np.array(exponents)
+    tokens: stats.Array, found: Curves, shown: list[tuple[int, int, int]], places: list[list[int]]
+) -> list[stats.Array | None]:
+    """For each curve and each of its lengths the exponent that the others give; None for a curve without any.
+
+    Args:
+        tokens: of the prompts, and the limits of the tolerated budgets.
+        found: what is tolerated.
+        shown: (model, method, task) of each curve.
+        places: the lengths of each.
+    """
+    known: dict[tuple[int, int, int], list[int]] = {}
+    for row, p in enumerate(found.places):
+        if found.known.state[row] != stats.CANNOT_SAY:
+            known.setdefault((p.model, p.method, p.task), []).append(row)
+    others = [
+        [[row for row in known.get(curve, []) if found.places[row].length != place] for place in own]
+        for curve, own in zip(shown, places, strict=True)
+    ]
+    told = [all(len(rows) >= 3 for rows in some) for some in others]
+    fits = iter(
+        stats.exponents(
+            [
+                stats.Budgets(tokens[0, rows], tokens[1, rows], tokens[2, rows], np.zeros(len(rows)))
+                for some, enough in zip(others, told, strict=True)
+                for rows in (some if enough else [])
+            ]
+        )
+    )
+    exponents: list[stats.Array | None] = []
+    for some, enough in zip(others, told, strict=True):
+        own = [next(fits) for _ in (some if enough else [])]
+        closed = bool(np.isfinite([(one.low, one.high) for one in own]).all()) and enough
+        exponents.append(np.array([one.estimate for one in own]) if closed else None)
+    return exponents
 
 
-def _effect(gain: stats.Array, documents: NDArray[np.str_] | None, seed: int) -> Effect:
-    interval = stats.stratified(gain, clusters=documents, seed=seed).pooled
-    return Effect(float(interval.estimate), float(interval.low), float(interval.high), smallest(gain))
+def _effects(gains: dict[str, Gain], seed: int) -> dict[str, Effect]:
+    """The mean of each gain over its lengths; those of one form are found in one step."""
+    forms: dict[Any, list[str]] = {}
+    for name, gain in gains.items():
+        labels = None if gain.documents is None else tuple(gain.documents.ravel().tolist())
+        forms.setdefault((gain.values.shape, labels), []).append(name)
+    found = {}
+    for names in forms.values():
+        values = np.stack([gains[name].values for name in names])
+        level, own = (stats.CONFIDENCE,), gains[names[0]].documents
+        each = stats.pooled_at(values, level, clusters=own, seed=seed)[0]
+        for row, name in enumerate(names):
+            limits = float(each.estimate[row]), float(each.low[row]), float(each.high[row])
+            found[name] = Effect(*limits, smallest(values[row]))
+    return {name: found[name] for name in gains}
 
 
 def _cautious_mean(parts: list[Effect]) -> Effect:

@@ -66,6 +66,7 @@ class Evidence:
     scores: stats.Array
     dense: stats.Array
     seed: int
+    _labels: dict[str, list[str]] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, data: xr.Dataset, cells: Cells, claim: str) -> Evidence:
@@ -102,7 +103,7 @@ class Evidence:
         """Sparse minus dense on the same prompts, shape of ``scores``."""
         return self.scores - self.dense[:, None, None]
 
-    @property
+    @cached_property
     def binary(self) -> NDArray[np.bool_]:
         """(task,), True where each score is 0 or 1."""
         return np.asarray(self.data["task_binary"].to_numpy().astype(bool))
@@ -123,7 +124,7 @@ class Evidence:
         same = (phase == phase[method]) & (tail == tail[method])
         return [other for other in self.methods if same[other] and other != method]
 
-    @property
+    @cached_property
     def nominal(self) -> stats.Array:
         """(sparsity,) in 0..1."""
         return np.asarray(self.data["sparsity"].to_numpy() / 1000)
@@ -143,16 +144,16 @@ class Evidence:
 
     def setting(self, model: int, method: int) -> str:
         """A model with a method, in words."""
-        return f"{self.data['model'].values[model]}, {self.method(method)}"
+        return f"{self.label('model', model)}, {self.method(method)}"
 
     def curve(self, model: int, method: int, task: int) -> str:
         """A method on a task by a model, in words."""
-        return f"{self.method(method)}, {self.task(task)}, {self.data['model'].values[model]}"
+        return f"{self.method(method)}, {self.task(task)}, {self.label('model', model)}"
 
     def models(self) -> list[str]:
         """The models that have any chosen cell."""
         places = np.flatnonzero(np.isfinite(self.scores).any((1, 2, 3, 4, 5)))
-        return [str(self.data["model"].values[place]) for place in places]
+        return [self.label("model", int(place)) for place in places]
 
     def method(self, place: int) -> str:
         """A method variant in words, with its phase and tail."""
@@ -164,8 +165,10 @@ class Evidence:
         return subject(*(self.label(key, place) for key in ("task_name", "task", "task_fields")))
 
     def label(self, name: str, place: int) -> str:
-        """A label at one place, without a look at anything else there."""
-        return str(self.data.variables[name].values[place])
+        """A label at one place; all of its name are looked up once."""
+        if name not in self._labels:
+            self._labels[name] = [str(value) for value in self.data[name].values.tolist()]
+        return self._labels[name][place]
 
     @cached_property
     def documents(self) -> NDArray[np.str_] | None:

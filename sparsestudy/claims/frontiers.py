@@ -106,7 +106,7 @@ def contrasted(evidence: Evidence, some: Configurations, length: int) -> Configu
 
 def tokens(evidence: Evidence, length: int) -> str:
     """A length in words."""
-    return f"{int(evidence.data['length'].values[length]):,} tokens"
+    return f"{int(evidence.label('length', length)):,} tokens"
 
 
 def effect_of(interval: stats.Interval, n: int) -> Effect:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from sparsestudy.claims.specs import Claim
 from sparsestudy.errors import StudyError
 
 Labels = NDArray[np.str_] | None
+Limits = tuple[stats.Array, stats.Array, stats.Array]
 
 
 class Challenge(NamedTuple):
@@ -46,8 +47,9 @@ def least_bad(challenges: dict[str, list[Challenge]], models: list[str], seed: i
         raise StudyError(f"The run has {len(challenges)} methods that can be compared; the claim needs two.")
     together = 1 - (1 - stats.CONFIDENCE) / sum(map(len, challenges.values()))
     parts, named = {}, {}
+    found = iter(_limits([one for some in challenges.values() for one in some], together, seed))
     for name, some in challenges.items():
-        effects = [_limits(one, together, seed) for one in some]
+        effects = [next(found) for _ in some]
         worst = min(range(len(some)), key=lambda i: effects[i].estimate)
         estimate, low, high = (min(effect[i] for effect in effects) for i in range(3))
         parts[name] = Effect(estimate, low, high, min(effect.n for effect in effects))
@@ -58,25 +60,42 @@ def least_bad(challenges: dict[str, list[Challenge]], models: list[str], seed: i
     return Outcome(effect, parts, models, f"{what} is {best}; its worst is {named[best]}.")
 
 
-def _limits(one: Challenge, together: float, seed: int) -> Effect:
-    if one.binary:
-        effect = 1.0 if one.documents is None else stats.design_effect(one.values, one.documents)
-        alone, joint = (
-            stats.paired_difference(one.values, 0.0, True, effect=effect, confidence=level)
-            for level in (stats.CONFIDENCE, together)
-        )
-        estimate, low, high = (float(x[0]) for x in (alone.estimate, alone.low, joint.high))
-    else:
-        # Enough resamples for the outermost limits that many challenges ask for.
-        resamples = max(stats.RESAMPLES, int(20 / (1 - together)))
-        first, second = (
-            stats.stratified(
-                one.values, clusters=one.documents, seed=seed, confidence=level, resamples=resamples
-            ).pooled
-            for level in (stats.CONFIDENCE, together)
-        )
-        estimate, low, high = float(first.estimate), float(first.low), float(second.high)
-    return Effect(estimate, low, high, smallest(one.values))
+def _limits(challenges: list[Challenge], together: float, seed: int) -> list[Effect]:
+    """The limits of each challenge; those of one form are found in one step, with the same resamples."""
+    forms: dict[Any, list[int]] = {}
+    for place, one in enumerate(challenges):
+        labels = None if one.documents is None else tuple(one.documents.ravel().tolist())
+        forms.setdefault((one.binary, one.values.shape, labels), []).append(place)
+    found: dict[int, Effect] = {}
+    for (binary, _, _), places in forms.items():
+        values = np.stack([challenges[place].values for place in places])
+        limits = _of_pairs if binary else _of_strata
+        estimate, low, high = limits(values, challenges[places[0]].documents, together, seed)
+        for row, place in enumerate(places):
+            n = smallest(challenges[place].values)
+            found[place] = Effect(float(estimate[row]), float(low[row]), float(high[row]), n)
+    return [found[place] for place in range(len(challenges))]
+
+
+def _of_pairs(values: stats.Array, documents: Labels, together: float, seed: int) -> Limits:
+    """Of (challenges, 1, samples) of 0/1 scores."""
+    del seed
+    effect = 1.0 if documents is None else stats.design_effect(values, documents)
+    alone, joint = (
+        stats.paired_difference(values, 0.0, True, effect=effect, confidence=level)
+        for level in (stats.CONFIDENCE, together)
+    )
+    return alone.estimate[:, 0], alone.low[:, 0], joint.high[:, 0]
+
+
+def _of_strata(values: stats.Array, documents: Labels, together: float, seed: int) -> Limits:
+    """Of (challenges, strata, samples)."""
+    # Enough resamples for the outermost limits that many challenges ask for.
+    resamples = max(stats.RESAMPLES, int(20 / (1 - together)))
+    alone, joint = stats.pooled_at(
+        values, (stats.CONFIDENCE, together), clusters=documents, resamples=resamples, seed=seed
+    )
+    return alone.estimate, alone.low, joint.high
 
 
 def moderate_loss(evidence: Evidence, claim: Claim) -> Outcome:
@@ -211,5 +230,5 @@ def _mean(difference: stats.Array, documents: Labels, seed: int) -> Effect:
     flat, labels = _strata(_nanmean(difference, 0), documents)
     if not len(flat):
         return Effect(np.nan, -np.inf, np.inf, 0)
-    interval = stats.stratified(flat, clusters=labels, seed=seed).pooled
+    interval = stats.pooled_at(flat, (stats.CONFIDENCE,), clusters=labels, seed=seed)[0]
     return Effect(float(interval.estimate), float(interval.low), float(interval.high), smallest(flat))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,12 +54,18 @@ def smaller_dense_wins(evidence: Evidence, claim: Claim) -> Outcome:
         raise StudyError("No pair of neighbouring models has a point of equal cost.")
     level = 1 - (1 - stats.CONFIDENCE) / len(found)
     resamples = max(stats.RESAMPLES, int(20 / (1 - level)))
+    # Comparisons with the same documents, or none, share their resamples.
+    alike: dict[Any, list[str]] = {}
+    for name, (_, own) in found.items():
+        alike.setdefault(None if own is None else tuple(own.ravel().tolist()), []).append(name)
     parts = {}
-    for name, (values, own) in found.items():
-        each = stats.stratified(
-            values, clusters=own, seed=evidence.seed, confidence=level, resamples=resamples
-        )
-        parts[name] = effect_of(each.pooled, smallest(values))
+    for names in alike.values():
+        values, own = np.stack([found[name][0] for name in names]), found[names[0]][1]
+        each = stats.pooled_at(values, (level,), clusters=own, seed=evidence.seed, resamples=resamples)[0]
+        for row, name in enumerate(names):
+            one = stats.Interval(each.estimate[row], each.low[row], each.high[row], each.n[row])
+            parts[name] = effect_of(one, smallest(values[row]))
+    parts = {name: parts[name] for name in found}
     worst = min(parts.values(), key=lambda part: part.high)
     shown = {name: part for name, part in parts.items() if part.high < 0}
     remark = f"The smaller dense model is shown to win in {len(shown)} of {len(parts)} comparisons."

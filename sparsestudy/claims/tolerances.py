@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sparsestudy import stats
 from sparsestudy.claims.evidence import Effect, Evidence, Outcome
@@ -146,26 +145,30 @@ def budget_exponent(evidence: Evidence, claim: Claim) -> Outcome:
     tokens = limits_of(evidence, found)
     labels = np.array([(p.model, p.method, p.task) for p in found.places])
     curve = np.unique(labels, axis=0, return_inverse=True)[1].ravel()
-    parts = {}
-    for index in np.unique(curve[judged]):
-        rows = [row for row in judged if curve[row] == index]
-        first = found.places[rows[0]]
-        name = evidence.curve(first.model, first.method, first.task)
-        parts[name] = _exponent(tokens[:, rows], curve[rows], int(found.known.n[rows].min()))
+    own = [[row for row in judged if curve[row] == index] for index in np.unique(curve[judged])]
     methods = {(p.model, p.task): set[int]() for p in found.places}
     for row in judged:
         methods[found.places[row].model, found.places[row].task].add(found.places[row].method)
-    n = int(found.known.n[judged].min())
-    pooled = _exponent(tokens[:, judged], curve[judged], n, max(map(len, methods.values())))
+    repeats = [1] * len(own) + [max(map(len, methods.values()))]
+    fitted = stats.exponents(
+        [
+            stats.Budgets(tokens[0, rows], tokens[1, rows], tokens[2, rows], curve[rows], several)
+            for rows, several in zip([*own, judged], repeats, strict=True)
+        ]
+    )
+    *each, pooled = (
+        Effect(one.estimate, one.low, one.high, int(found.known.n[rows].min()))
+        for rows, one in zip([*own, judged], fitted, strict=True)
+    )
+    firsts = [found.places[rows[0]] for rows in own]
+    parts = {
+        evidence.curve(first.model, first.method, first.task): effect
+        for first, effect in zip(firsts, each, strict=True)
+    }
     above = sum(found.known.kept[row] == 0 for row in judged)
     below = sum(np.isnan(found.known.lost[row]) for row in judged)
     remark = f"Of {len(judged)} tolerated budgets {above} are open above and {below} below."
     return Outcome(pooled, parts, evidence.models(), remark)
-
-
-def _exponent(tokens: stats.Array, curve: NDArray[np.int64], n: int, repeats: int = 1) -> Effect:
-    fitted = stats.exponent(tokens[0], tokens[1], tokens[2], curve, repeats=repeats)
-    return Effect(fitted.estimate, fitted.low, fitted.high, n)
 
 
 def limits_of(evidence: Evidence, found: Curves) -> stats.Array:

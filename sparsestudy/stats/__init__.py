@@ -5,7 +5,7 @@ Arrays have the samples of a cell on their last axis, with NaN for a sample that
 - ``intervals``, ``paired``, ``tango``: means, differences of pairs, and corrections for many of them.
 - ``resampling``: means over tasks, clustered by document, with resamples that all cells share.
 - ``power``: what a number of samples can find, and what it can exclude.
-- ``tolerance``, ``censored``: tolerated sparsity, and how a tolerated budget grows with length.
+- ``tolerance``, ``censored``, ``profiles``: tolerated sparsity, and how a tolerated budget grows with length.
 - ``growth``: how a mean grows with length.
 - ``crossfit``, ``frontier``, ``scaling``: accuracy against cost; a law of size, length and compression.
 """
@@ -24,14 +24,14 @@ from sparsestudy.stats.base import (
     Interval,
     seed_of,
 )
-from sparsestudy.stats.censored import Exponent, exponent
+from sparsestudy.stats.censored import Budgets, Exponent, exponent, exponents
 from sparsestudy.stats.crossfit import SPLITS
 from sparsestudy.stats.frontier import Frontiers, Winner, equal_cost_weights, frontier_gain, frontiers, winner
 from sparsestudy.stats.growth import growth, slopes
 from sparsestudy.stats.intervals import combine, mean_interval, wilson
 from sparsestudy.stats.paired import design_effect, holm, paired_difference
 from sparsestudy.stats.power import excludable_margin, exclusion_power, minimum_detectable_difference
-from sparsestudy.stats.resampling import shares, stratified
+from sparsestudy.stats.resampling import pooled_at, shares, stratified
 from sparsestudy.stats.scaling import AXES, Held, held_out, size_slope
 from sparsestudy.stats.tolerance import CANNOT_SAY, Tolerance, tolerated
 
@@ -46,6 +46,7 @@ __all__ = [
     "SPLITS",
     "WIDE_MARGIN",
     "Array",
+    "Budgets",
     "Difference",
     "Exponent",
     "Frontiers",
@@ -59,6 +60,7 @@ __all__ = [
     "excludable_margin",
     "exclusion_power",
     "exponent",
+    "exponents",
     "frontier_gain",
     "frontiers",
     "growth",
@@ -67,6 +69,7 @@ __all__ = [
     "mean_interval",
     "minimum_detectable_difference",
     "paired_difference",
+    "pooled_at",
     "seed_of",
     "shares",
     "size_slope",

@@ -7,16 +7,19 @@ interval-censored observations. In the parameters coefficients / sigma and 1 / s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sparsestudy.stats.base import CONFIDENCE, Array
+from sparsestudy.stats.profiles import Observations, Profiles, State, log_share
 
 # Bounds of 1 / sigma: an error of log k below 2 % or above a factor of e^20 means nothing here.
 _PRECISION = (0.05, 50.0)
 _STEEPEST = 8.0
+_HALVINGS = 30
 
 
 class Exponent(NamedTuple):
@@ -28,16 +31,6 @@ class Exponent(NamedTuple):
     sigma: float
     observations: int
     curves: int
-
-
-def log_share(low: Array, high: Array) -> Array:
-    """log(Phi(high) - Phi(low)) for low < high, without loss of digits in the tails."""
-    from scipy.special import log_ndtr
-
-    flip = low > 0
-    a, b = np.where(flip, -high, low), np.where(flip, -low, high)
-    upper, lower = log_ndtr(b), log_ndtr(a)
-    return np.asarray(upper + np.log1p(-np.exp(np.minimum(lower - upper, -1e-15))))
 
 
 class Regression:
@@ -83,9 +76,13 @@ class Regression:
         found = minimize(negative, start, jac=True, method="L-BFGS-B", bounds=bounds)
         return -float(found.fun), np.asarray(found.x)
 
+    def peak(self) -> tuple[float, Array]:
+        """Largest log-likelihood, and 1 / sigma, exponent / sigma and levels / sigma that reach it."""
+        return self._fit(np.column_stack([self.x, self.curves]), self.low, self.high)
+
     def best(self) -> tuple[float, float, float]:
         """Largest log-likelihood, with the exponent and the sigma that reach it."""
-        value, theta = self._fit(np.column_stack([self.x, self.curves]), self.low, self.high)
+        value, theta = self.peak()
         return value, float(theta[1] / theta[0]), float(1 / theta[0])
 
     def deviance(self, beta: float, best: float) -> float:
@@ -107,6 +104,24 @@ class Regression:
         return float(self.repeats * n * np.log1p(f.ppf(confidence, 1, free) / free))
 
 
+class Budgets(NamedTuple):
+    """Tolerated budgets of several curves.
+
+    Args:
+        length: of each observation, in tokens.
+        low: lower end of the tolerated budget in tokens; 0 where there is none.
+        high: its upper end; infinity where there is none.
+        curve: a label for each observation; each curve has a level of its own.
+        repeats: how many curves rest on the same prompts, such as those of several methods on one task.
+    """
+
+    length: ArrayLike
+    low: ArrayLike
+    high: ArrayLike
+    curve: ArrayLike
+    repeats: float = 1
+
+
 def exponent(
     length: ArrayLike,
     low: ArrayLike,
@@ -116,42 +131,90 @@ def exponent(
     repeats: float = 1,
     confidence: float = CONFIDENCE,
 ) -> Exponent:
-    """The common exponent of several curves with its profile-likelihood interval.
-
-    Args:
-        length: of each observation, in tokens.
-        low: lower end of the tolerated budget in tokens; 0 where there is none.
-        high: its upper end; infinity where there is none.
-        curve: a label for each observation; each curve has a level of its own.
-        repeats: how many curves rest on the same prompts, such as those of several methods on one task.
-        confidence: level of the interval.
+    """The common exponent of several curves with its profile-likelihood interval at a level of confidence.
 
     Observations without any bound, and curves with a single length, say nothing about beta and are left out.
+    Arguments are those of `Budgets`.
     """
-    x, a, b = (np.asarray(v, float) for v in (length, low, high))
-    labels = np.asarray(curve)
+    return exponents([Budgets(length, low, high, curve, repeats)], confidence=confidence)[0]
+
+
+def exponents(budgets: Sequence[Budgets], *, confidence: float = CONFIDENCE) -> list[Exponent]:
+    """As `exponent`, for each of some budgets, whose limits are looked for at the same time."""
+    models = [_model(one) for one in budgets]
+    known = [model for model in models if model is not None]
+    peaks = [model.peak() for model in known]
+    low, high = _limits(known, peaks, confidence)
+    found = iter(
+        Exponent(
+            float(theta[1] / theta[0]),
+            float(low[place]),
+            float(high[place]),
+            float(1 / theta[0]),
+            len(model.x),
+            model.curves.shape[1],
+        )
+        for place, (model, (_, theta)) in enumerate(zip(known, peaks, strict=True))
+    )
+    nothing = Exponent(np.nan, -np.inf, np.inf, np.nan, 0, 0)
+    return [nothing if model is None else next(found) for model in models]
+
+
+def _model(budgets: Budgets) -> Regression | None:
+    """The likelihood of what says anything about beta; None where nothing does."""
+    x, a, b = (np.asarray(v, float) for v in budgets[:3])
+    labels = np.asarray(budgets.curve)
     known = np.isfinite(x) & ((a > 0) | np.isfinite(b))
     names, member = np.unique(labels[known], return_inverse=True)
     enough = np.array([len(np.unique(x[known][member == i])) > 1 for i in range(len(names))], bool)
     keep = np.flatnonzero(known)[enough[member]] if len(names) else np.zeros(0, int)
     if not len(keep):
-        return Exponent(np.nan, -np.inf, np.inf, np.nan, 0, 0)
+        return None
     _, member = np.unique(labels[keep], return_inverse=True)
     with np.errstate(divide="ignore"):
-        model = Regression(np.log(x[keep]), np.log(a[keep]), np.log(b[keep]), member, repeats)
-    best, beta, sigma = model.best()
-    ends = [_end(model, best, beta, side, confidence) for side in (-1.0, 1.0)]
-    return Exponent(beta, ends[0], ends[1], sigma, len(keep), int(member.max()) + 1)
+        return Regression(np.log(x[keep]), np.log(a[keep]), np.log(b[keep]), member, budgets.repeats)
 
 
-def _end(model: Regression, best: float, beta: float, side: float, confidence: float) -> float:
-    """The end of the interval on one side of the estimate; infinite beyond the steepest slope looked at."""
-    from scipy.optimize import brentq
+def _limits(models: list[Regression], peaks: list[tuple[float, Array]], confidence: float) -> Array:
+    """The ends of the intervals, (2, models); infinite beyond the steepest slope that is looked at."""
+    best = np.array([value for value, _ in peaks])
+    beta = np.array([theta[1] / theta[0] for _, theta in peaks])
+    limit = np.array([model.threshold(confidence) for model in models])
+    ends = np.array([-np.inf, np.inf])[:, None] * np.ones(len(models))
+    some = np.flatnonzero(np.isfinite(limit))
+    if not len(some):
+        return ends
+    seen, start = _together([models[i] for i in some], [peaks[i][1] for i in some])
 
-    limit = model.threshold(confidence)
-    far = beta
-    for step in (0.1, 0.3, 1.0, 3.0, _STEEPEST):
-        near, far = far, beta + side * step
-        if model.deviance(far, best) > limit:
-            return float(brentq(lambda b: model.deviance(b, best) - limit, near, far, xtol=1e-3))
-    return side * np.inf
+    def beyond(slopes: Array) -> NDArray[np.bool_]:
+        return np.asarray(2 * (best[some] - profiles(slopes)) > limit[some])
+
+    for end, side in zip(ends, (-1.0, 1.0), strict=True):
+        profiles = Profiles(seen, _PRECISION, start)
+        near, far = beta[some], np.full(len(some), np.nan)
+        for step in (0.1, 0.3, 1.0, 3.0, _STEEPEST):
+            there = beta[some] + side * step
+            out = beyond(there)
+            far = np.where(np.isnan(far) & out, there, far)
+            near = np.where(np.isnan(far), there, near)
+        closed = ~np.isnan(far)
+        far = np.where(closed, far, near)
+        for _ in range(_HALVINGS):
+            middle = (near + far) / 2
+            out = beyond(middle)
+            near, far = np.where(out, near, middle), np.where(out, middle, far)
+        end[some[closed]] = far[closed]
+    return ends
+
+
+def _together(models: list[Regression], peaks: list[Array]) -> tuple[Observations, State]:
+    """Regressions in one list, with the parameters at their peaks."""
+    x, low, high = (np.concatenate([getattr(one, name) for one in models]) for name in ("x", "low", "high"))
+    counts = [one.curves.shape[1] for one in models]
+    before = np.cumsum([0, *counts])
+    curve = np.concatenate([one.curves.argmax(1) + first for one, first in zip(models, before, strict=False)])
+    precision = np.array([theta[0] for theta in peaks])
+    level = np.concatenate([theta[2:] for theta in peaks])
+    return Observations(x, low, high, curve, np.repeat(np.arange(len(models)), counts)), State(
+        precision, level
+    )

@@ -18,6 +18,7 @@ _FEWER = 10  # halvings in each resample
 _NUMBERS = 2_000_000  # held at a time in the matrices of resamples
 
 Weigh = Callable[[Array], Array]
+Read = Callable[[Array, Array], Array]
 
 
 def _members(clusters: ArrayLike | None, samples: tuple[int, int]) -> NDArray[np.int64]:
@@ -49,12 +50,11 @@ def _times(members: NDArray[np.int64], resamples: int, rng: np.random.Generator)
     return np.stack(rows, axis=1).astype(float)
 
 
-def _scored(flat: Array, weigh: Weigh, choosing: NDArray[np.bool_], times: Array) -> tuple[Array, Array]:
-    """What the other half says of each choice, (..., choices), and the weights that were chosen.
+def _means(flat: Array, choosing: NDArray[np.bool_], times: Array) -> tuple[Array, Array]:
+    """Means (choices, configurations) on the half that chooses, and on the other.
 
     Args:
         flat: (configurations, strata samples).
-        weigh: as in `crossfit`.
         choosing: (choices, strata, samples).
         times: broadcastable to the same, how often each sample counts.
     """
@@ -63,8 +63,7 @@ def _scored(flat: Array, weigh: Weigh, choosing: NDArray[np.bool_], times: Array
         counts = half * times
         counts /= np.maximum(counts.sum(-1, keepdims=True), 1) * choosing.shape[1]
         means.append(counts.reshape(len(choosing), -1) @ flat.T)
-    weights = weigh(means[0])
-    return (weights * means[1]).sum(-1), weights
+    return means[0], means[1]
 
 
 def crossfit(
@@ -78,18 +77,47 @@ def crossfit(
     """Weighted sums of configurations' means: weights chosen on one half, means taken on the other.
 
     Args:
+        scores: as in `crossread`.
+        weigh: from means (choices, configurations) to weights of the same shape.
+        clusters: as in `crossread`.
+        seed: as in `crossread`.
+        confidence: as in `crossread`.
+
+    Returns:
+        The interval, and the weights, (choices, configurations).
+    """
+    told: list[Array] = []
+
+    def read(choosing: Array, other: Array) -> Array:
+        weights = weigh(choosing)
+        if not told:
+            told.append(weights)
+        return np.asarray((weights * other).sum(-1))
+
+    interval = crossread(scores, read, clusters=clusters, seed=seed, confidence=confidence)
+    return interval, told[0]
+
+
+def crossread(
+    scores: Array,
+    read: Read,
+    *,
+    clusters: ArrayLike | None = None,
+    seed: int = 0,
+    confidence: float = CONFIDENCE,
+) -> Interval:
+    """What one half of the samples says of choices that the other half made.
+
+    Args:
         scores: (configurations, strata, samples), without gaps; the mean over strata is what counts.
-        weigh: from means (choices, configurations) to weights of the same shape, or to several of them,
-            (..., choices, configurations), which are then chosen and scored on the same halves.
+        read: from means (choices, configurations) on the half that chooses, and on the other, to what is
+            read there, (..., choices); first asked about the samples as they are.
         clusters: as in `stats.stratified`; no cluster is on both sides of a split.
         seed: of the halvings and the resamples.
         confidence: level of the interval.
 
     Which configurations are chosen varies with the prompts, so the interval resamples them and does all of it
     again; the halves are then halves of different prompts, as before.
-
-    Returns:
-        The intervals, (...), and the weights, (..., choices, configurations).
 
     Raises:
         StudyError: a score is missing, or there are fewer than 4 samples.
@@ -102,7 +130,7 @@ def crossfit(
         )
     rng = np.random.default_rng(seed % 2**63)
     flat, members = scores.reshape(configurations, -1), _members(clusters, (strata, samples))
-    found, weights = _scored(flat, weigh, _halves(members, SPLITS, rng), np.ones(1))
+    found = read(*_means(flat, _halves(members, SPLITS, rng), np.ones(1)))
     drawn: list[Array] = []
     made = 0
     at_once = max(_NUMBERS // (2 * _FEWER * members.size), 1)
@@ -110,9 +138,9 @@ def crossfit(
         count = min(at_once, RESAMPLES - made)
         choosing = _halves(members, _FEWER * count, rng)
         times = np.tile(_times(members, count, rng), (2 * _FEWER, 1, 1))
-        parts = _scored(flat, weigh, choosing, times)[0]
+        parts = read(*_means(flat, choosing, times))
         drawn.append(parts.reshape(*parts.shape[:-1], 2 * _FEWER, count).mean(-2))
         made += count
     centre = np.asarray(found.mean(-1))
     half = np.asarray(quantile(confidence) * np.concatenate(drawn, -1).std(-1))
-    return Interval(centre, centre - half, centre + half, np.full(centre.shape, members.size)), weights
+    return Interval(centre, centre - half, centre + half, np.full(centre.shape, members.size))

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sparsestudy.errors import StudyError
 from sparsestudy.stats.base import Array, Interval
-from sparsestudy.stats.crossfit import crossfit
+from sparsestudy.stats.crossfit import crossfit, crossread
 
 _GRID, _POINTS = 64, 9
 
@@ -55,10 +55,6 @@ class _Ends(NamedTuple):
     high: NDArray[np.int64]
     share: Array
 
-    def at(self, place: int) -> _Ends:
-        """The same at one cost of the grid."""
-        return _Ends(self.low[:, [place]], self.high[:, [place]], self.share[:, [place]])
-
 
 def _ends(x: Array, grid: Array, means: Array, allowed: NDArray[np.bool_]) -> _Ends:
     """The frontier that each choice of means (choices, configurations) sets.
@@ -82,14 +78,10 @@ def _ends(x: Array, grid: Array, means: Array, allowed: NDArray[np.bool_]) -> _E
     return _Ends(low, high, np.divide(grid - x[low], step, out=np.zeros_like(step), where=step > 0))
 
 
-def _height(ends: _Ends, n: int) -> Array:
-    """Weights (choices, configurations) whose sum of means is the mean height of the frontier."""
-    low, high, share = ends
-    choices, points = low.shape
-    row = n * np.arange(choices)[:, None]
-    weights = np.bincount((row + low).ravel(), (1 - share).ravel(), choices * n)
-    weights += np.bincount((row + high).ravel(), share.ravel(), choices * n)
-    return np.asarray(weights.reshape(choices, n) / points)
+def _heights(ends: _Ends, means: Array) -> Array:
+    """How high means (choices, configurations) are along the frontiers, (choices, grid)."""
+    low, high = (np.take_along_axis(means, place, 1) for place in (ends.low, ends.high))
+    return np.asarray(low + ends.share * (high - low))
 
 
 def _ordered(
@@ -136,11 +128,11 @@ def frontier_gain(
     x, is_dense, data, ends = _ordered(cost, dense, scores)
     grid = np.linspace(ends[0], ends[-1], _GRID)
 
-    def weigh(means: Array) -> Array:
-        full, own = (_ends(x, grid, means, allowed) for allowed in (np.ones(len(x), bool), is_dense))
-        return _height(full, len(x)) - _height(own, len(x))
+    def read(choosing: Array, other: Array) -> Array:
+        full, own = (_ends(x, grid, choosing, allowed) for allowed in (np.ones(len(x), bool), is_dense))
+        return np.asarray(_heights(full, other).mean(1) - _heights(own, other).mean(1))
 
-    return crossfit(data, weigh, clusters=clusters, seed=seed)[0]
+    return crossread(data, read, clusters=clusters, seed=seed)
 
 
 def frontiers(
@@ -158,15 +150,14 @@ def frontiers(
     x, is_dense, data, ends = _ordered(cost, dense, scores)
     grid, points = (np.linspace(ends[0], ends[-1], count) for count in (_GRID, _POINTS))
 
-    def weigh(means: Array) -> Array:
+    def read(choosing: Array, other: Array) -> Array:
         heights, mean = [], []
         for allowed in (is_dense, np.ones(len(x), bool)):
-            some = _ends(x, points, means, allowed)
-            heights += [_height(some.at(i), len(x)) for i in range(_POINTS)]
-            mean.append(_height(_ends(x, grid, means, allowed), len(x)))
+            heights += list(_heights(_ends(x, points, choosing, allowed), other).T)
+            mean.append(_heights(_ends(x, grid, choosing, allowed), other).mean(1))
         return np.stack([*heights, mean[1] - mean[0]])
 
-    found = crossfit(data, weigh, clusters=clusters, seed=seed)[0]
+    found = crossread(data, read, clusters=clusters, seed=seed)
 
     def part(place: slice | int) -> Interval:
         low, high = (np.asarray(values[place]) for values in (found.low, found.high))

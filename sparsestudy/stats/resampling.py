@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +10,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from sparsestudy.stats import tango
 from sparsestudy.stats.base import CONFIDENCE, RESAMPLES, Array, Interval, count_and_mean
+
+_NUMBERS = 500_000
+"""Draws that are made at a time."""
+_HELD = 20_000_000
+"""Resampled means that are held at a time."""
 
 
 class Resampled(NamedTuple):
@@ -29,14 +35,25 @@ def shares(
         seed: of the draws.
         clusters: a label for each sample; samples of one cluster are drawn together.
     """
+    return np.concatenate(list(_drawn(n, resamples, seed, clusters)), axis=1)
+
+
+def _drawn(
+    n: int, resamples: int, seed: int | NDArray[np.int64], clusters: ArrayLike | None
+) -> Iterator[NDArray[np.float32]]:
+    """The columns of `shares`, some at a time: limits of many comparisons ask for many resamples."""
     _, member = np.unique(np.arange(n) if clusters is None else np.asarray(clusters), return_inverse=True)
     groups = int(member.max()) + 1
-    # Counting drawn labels gives the same distribution as a multinomial draw in a tenth of the time.
-    drawn = np.random.default_rng(seed).integers(0, groups, (resamples, groups))
-    places = (drawn + groups * np.arange(resamples)[:, None]).ravel()
-    times = np.bincount(places, minlength=resamples * groups).reshape(resamples, groups)
-    counts = times.T.astype(np.float32)[member]
-    return np.asarray(counts / counts.sum(0))
+    rng = np.random.default_rng(seed)
+    at_once = max(_NUMBERS // groups, 1)
+    for start in range(0, resamples, at_once):
+        count = min(at_once, resamples - start)
+        # Counting drawn labels gives the same distribution as a multinomial draw in a tenth of the time.
+        drawn = rng.integers(0, groups, (count, groups))
+        places = (drawn + groups * np.arange(count)[:, None]).ravel()
+        times = np.bincount(places, minlength=count * groups).reshape(count, groups)
+        counts = times.T.astype(np.float32)[member]
+        yield counts / counts.sum(0)
 
 
 def stratified(
@@ -61,57 +78,97 @@ def stratified(
     A cell without any spread gets Tango's limits instead of an interval of width zero.
     """
     data = np.asarray(values, float)
-    shape, (strata, samples) = data.shape[:-2], data.shape[-2:]
-    flat = data.reshape(-1, strata, samples)
-    pooled = np.zeros((len(flat), resamples), np.float32)
-    limits = np.full((2, len(flat), strata), np.nan)
-    tails = [(1 - confidence) / 2, (1 + confidence) / 2]
-    n, mean = count_and_mean(flat)
-    widening = np.ones(strata)
-    for index in range(strata):
+    shape, flat = data.shape[:-2], data.reshape(-1, *data.shape[-2:])
+    limits = np.full((2, *flat.shape[:2]), np.nan)
+    mean = count_and_mean(flat)[1]
+    pooled, widening = np.zeros((len(flat), resamples), np.float32), np.ones(flat.shape[1])
+    for index, means in enumerate(_resampled(flat, clusters, resamples, seed)):
+        widening[index] = _widening(flat.shape[2], None if clusters is None else np.asarray(clusters)[index])
+        limits[..., index] = _limits(means, mean[:, index], confidence, widening[index])
+        pooled += means / flat.shape[1]
+    total = _limits(pooled, mean.mean(-1), confidence, float(widening.mean()))
+    both = _floored(flat, total, confidence)
+    each = _floored(flat[:, :, None], limits, confidence)
+    return Resampled(_shaped([each], data.shape[:-1]), _shaped([both], shape))
+
+
+def pooled_at(
+    values: ArrayLike,
+    levels: Sequence[float],
+    *,
+    clusters: ArrayLike | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> list[Interval]:
+    """``pooled`` of `stratified` at each of several levels, for many cells and from one set of resamples."""
+    data = np.asarray(values, float)
+    flat = data.reshape(-1, *data.shape[-2:])
+    labels = [None] * flat.shape[1] if clusters is None else list(np.asarray(clusters))
+    widening = float(np.mean([_widening(flat.shape[2], one) for one in labels]))
+    # Cells have no part in the draws, so that some at a time are the same as all together.
+    at_once = max(_HELD // resamples, 1)
+    found: list[list[Interval]] = [[] for _ in levels]
+    for start in range(0, len(flat), at_once):
+        some = flat[start : start + at_once]
+        centre = count_and_mean(some)[1].mean(-1)
+        pooled = np.zeros((len(some), resamples), np.float32)
+        for means in _resampled(some, clusters, resamples, seed):
+            pooled += means / flat.shape[1]
+        for parts, level in zip(found, levels, strict=True):
+            parts.append(_floored(some, _limits(pooled, centre, level, widening), level))
+    return [_shaped(parts, data.shape[:-2]) for parts in found]
+
+
+def _resampled(
+    flat: Array, clusters: ArrayLike | None, resamples: int, seed: int
+) -> Iterator[NDArray[np.float32]]:
+    """Resampled means (cells, resamples) of each stratum of (cells, strata, samples)."""
+    for index in range(flat.shape[1]):
         labels = None if clusters is None else np.asarray(clusters)[index]
-        drawn = shares(samples, resamples, np.array([seed % 2**63, index]), labels)
-        means = _weighted(flat[:, index], drawn)
-        m = samples if labels is None else len(np.unique(labels))
-        widening[index] = np.sqrt(m / max(m - 1, 1))
-        centre = mean[:, index]
-        limits[:, :, index] = centre + (_quantiles(means, tails) - centre) * widening[index]
-        pooled += means / strata
-    centre = mean.mean(-1)
-    total = centre + (_quantiles(pooled, tails) - centre) * widening.mean()
-    gains, losses = np.nansum(np.maximum(flat, 0), -1), np.nansum(np.maximum(-flat, 0), -1)
-    each = _floored(mean, limits, gains, losses, n, confidence)
-    both = _floored(centre, total, gains.sum(-1), losses.sum(-1), n.sum(-1), confidence)
-    return Resampled(_shaped(each, (*shape, strata)), _shaped(both, shape))
+        drawn = _drawn(flat.shape[2], resamples, np.array([seed % 2**63, index]), labels)
+        yield _weighted(flat[:, index], drawn)
 
 
-def _shaped(flat: Interval, shape: tuple[int, ...]) -> Interval:
-    return Interval(
-        flat.estimate.reshape(shape), flat.low.reshape(shape), flat.high.reshape(shape), flat.n.reshape(shape)
-    )
+def _widening(samples: int, labels: ArrayLike | None) -> float:
+    m = samples if labels is None else len(np.unique(np.asarray(labels)))
+    return float(np.sqrt(m / max(m - 1, 1)))
 
 
-def _weighted(values: Array, drawn: NDArray[np.float32]) -> NDArray[np.float32]:
+def _shaped(parts: list[Interval], shape: tuple[int, ...]) -> Interval:
+    """Intervals of some cells each as one of all."""
+    estimate, low, high, n = (np.concatenate(values).reshape(shape) for values in zip(*parts, strict=True))
+    return Interval(estimate, low, high, n)
+
+
+def _weighted(values: Array, drawn: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
     """Resampled means of rows with missing values: (cells, samples) by (samples, resamples)."""
     known = np.isfinite(values)
-    total: NDArray[np.float32] = np.where(known, values, 0).astype(np.float32) @ drawn
-    if not known.all():
-        weight = known.astype(np.float32) @ drawn
-        total = np.divide(total, weight, out=np.full_like(total, np.nan), where=weight > 0)
-    return total
+    filled, weights = np.where(known, values, 0).astype(np.float32), known.astype(np.float32)
+    complete = bool(known.all())
+    return np.concatenate([_means(filled, None if complete else weights, some) for some in drawn], axis=1)
 
 
-def _quantiles(means: NDArray[np.float32], tails: list[float]) -> Array:
-    """Two order statistics of every row, by partition: (2, rows)."""
-    at = [round(tail * (means.shape[1] - 1)) for tail in tails]
-    found: Array = np.partition(means, at, axis=1)[:, at].T.astype(float)
-    return found
+def _means(
+    filled: NDArray[np.float32], known: NDArray[np.float32] | None, drawn: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    total: NDArray[np.float32] = filled @ drawn
+    if known is None:
+        return total
+    weight = known @ drawn
+    return np.asarray(np.divide(total, weight, out=np.full_like(total, np.nan), where=weight > 0))
 
 
-def _floored(
-    mean: Array, limits: Array, gains: Array, losses: Array, n: NDArray[np.int64], confidence: float
-) -> Interval:
-    """The interval, with Tango's limits where no resample differs from another."""
+def _limits(means: NDArray[np.float32], centre: Array, confidence: float, widening: float) -> Array:
+    """Limits of every row, (2, rows), from two order statistics by partition."""
+    at = [round(tail * (means.shape[1] - 1)) for tail in ((1 - confidence) / 2, (1 + confidence) / 2)]
+    ends: Array = np.partition(means, at, axis=1)[:, at].T.astype(float)
+    return centre + (ends - centre) * widening
+
+
+def _floored(values: Array, limits: Array, confidence: float) -> Interval:
+    """The interval of the means of (..., strata, samples), with Tango's limits where no resample differs."""
+    n, mean = count_and_mean(values)
+    gains, losses = (np.nansum(np.maximum(side, 0), (-2, -1)) for side in (values, -values))
+    low, high = tango.limits(gains, losses, n.sum(-1), confidence)
     flat = limits[1] - limits[0] < 1e-6
-    low, high = tango.limits(gains, losses, n, confidence)
-    return Interval(mean, np.where(flat, low, limits[0]), np.where(flat, high, limits[1]), n)
+    return Interval(mean.mean(-1), np.where(flat, low, limits[0]), np.where(flat, high, limits[1]), n.sum(-1))
