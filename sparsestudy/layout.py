@@ -28,7 +28,8 @@ class Layout:
         right: room right of them.
         bottom: room below them.
         title: room for the title of each panel.
-        gap: room between panels, beside that for the title.
+        gap: room between panels beside each other.
+        below: room between rows of panels, beside that for the title; None for as much as `gap`.
     """
 
     narrow: bool
@@ -42,6 +43,7 @@ class Layout:
     bottom: float = 0.52
     title: float = 0.5
     gap: float = 0.14
+    below: float | None = None
 
     @property
     def width(self) -> float:
@@ -56,7 +58,11 @@ class Layout:
     @property
     def height(self) -> float:
         """Of the whole figure."""
-        return self.top + self.down * self.panel + (self.down - 1) * (self.title + self.gap) + self.bottom
+        return self.top + self.down * self.panel + (self.down - 1) * self._between + self.bottom
+
+    @property
+    def _between(self) -> float:
+        return self.title + (self.gap if self.below is None else self.below)
 
     @property
     def _legend_columns(self) -> int:
@@ -80,7 +86,7 @@ class Layout:
                 "top": 1 - self.top / self.height,
                 "bottom": self.bottom / self.height,
                 "wspace": self.gap / panel_width,
-                "hspace": (self.title + self.gap) / self.panel,
+                "hspace": self._between / self.panel,
             },
         )
         plt.close(figure)

@@ -45,8 +45,9 @@ def tasks(rows: pd.DataFrame, *, narrow: bool = False) -> Picture:
             panel=0.2 + (0.11 * len(kinds) + 0.1) * most,
             entries=len(handles),
             left=1.3,
-            title=0.45,
+            title=0.6,
             gap=0.14 if narrow else 1.2,
+            below=0.14,
         )
         figure, grid = layout.subplots(sharex=True, sharey=False)
         panels = [(subject, group) for subject in subjects for group in groups]
@@ -55,7 +56,9 @@ def tasks(rows: pd.DataFrame, *, narrow: bool = False) -> Picture:
             names = list(rows.loc[rows["group"] == group, "short"].unique())
             style.sparsity_axis(axes, highest)
             _rows(axes, some, names, looks)
-            axes.set_title(f"{subject},\n{group}")
+            # The fields of a task stand on a line of their own: beside its name they would be cut off.
+            name = subject.replace(" (", "\n(")
+            axes.set_title(f"{name},\n{group}")
         layout.label(figure, "tolerated sparsity in %", "")
         layout.legend(figure, handles, list(looks))
     return Picture(figure, rows, tolerance_words.tasks_alt(rows), tolerance_words.tasks_caption(rows))
