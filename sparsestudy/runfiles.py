@@ -46,6 +46,28 @@ def read(path: Path) -> RunParameters:
         raise StudyError(f"{paths.shown(path)}: {error}") from None
 
 
+def clear_smoke() -> list[Path]:
+    """Remove the datasets that a smoke run made but no longer asks for, after its file has changed.
+
+    They come back by one command, and beside the new ones they would hinder every page that shows the run. A
+    user's own datasets are never removed.
+
+    Returns:
+        The datasets that were removed.
+    """
+    removed = []
+    for kind in EXPERIMENTS:
+        files = [paths.params_folder(kind, False) / f"{name}.yaml" for name in SMOKE]
+        for file in filter(Path.is_file, files):
+            asked = {shard.path for shard in read(file).shards()}
+            made = sorted((paths.results(False) / kind / file.stem).glob("*.nc"))
+            removed += [path for path in made if path not in asked]
+    for path in removed:
+        path.unlink()
+        path.with_suffix(".ipynb").unlink(missing_ok=True)
+    return removed
+
+
 def _place(path: Path) -> tuple[str, bool]:
     """Experiment and published, from the folder of a run file."""
     for name in EXPERIMENTS:

@@ -48,6 +48,7 @@ def tasks(rows: pd.DataFrame, *, narrow: bool = False) -> Picture:
             title=0.6,
             gap=0.14 if narrow else 1.2,
             below=0.14,
+            right=0.3,
         )
         figure, grid = layout.subplots(sharex=True, sharey=False)
         panels = [(subject, group) for subject in subjects for group in groups]

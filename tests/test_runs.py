@@ -135,6 +135,21 @@ def test_nothing_to_do_starts_nothing(checkout: Path) -> None:
     assert (status, output) == (0, "")
 
 
+def test_what_a_smoke_run_no_longer_asks_for_goes_and_a_users_data_stay(checkout: Path) -> None:
+    kept = []
+    for name in ("smoke", "mine"):
+        for shard in write_file(name, lengths=[512, 640]):
+            ds.save(synthetic_shard(shard, current=True), shard.path)
+            kept.append(shard.path)
+        write_file(name, lengths=[512])
+    gone = kept.pop(1)
+    status, output = run("run", "--missing-local")
+    assert status == 0
+    assert output.strip().endswith(f"removed {paths.shown(gone)}, which the smoke run no longer asks for")
+    assert not gone.exists()
+    assert all(path.exists() for path in kept)
+
+
 @pytest.mark.slow
 def test_the_smoke_runs_can_be_made_alone(checkout: Path) -> None:
     made = [write_file(name, lengths=[512])[0] for name in runfiles.SMOKE]

@@ -148,8 +148,10 @@ def _refuse_unreadable(plans: list[ShardPlan]) -> None:
 
 
 def _missing_local(args: argparse.Namespace) -> int:
-    from sparsestudy import plan, runfiles, runs
+    from sparsestudy import paths, plan, runfiles, runs
 
+    for path in runfiles.clear_smoke():
+        print(f"removed {paths.shown(path)}, which the smoke run no longer asks for", file=sys.stderr)
     published = plan.inspect_all(published=True)
     if any(item.state != "fresh" for item in published):
         print("\n".join(plan.report((True,))), file=sys.stderr)
