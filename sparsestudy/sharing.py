@@ -94,6 +94,8 @@ class _Sharing:
         self.workers: dict[int, subprocess.Popen[bytes]] = {}
         self.notebooks: dict[int, subprocess.Popen[bytes]] = {}
         self.notebook_after = 0.0
+        # Notebooks that failed beside the workers, perhaps for want of memory: tried again without them.
+        self.put_off: set[int] = set()
         self.errors: dict[int, tuple[str, bool]] = {}
         self.ended: set[int] = set()
 
@@ -168,7 +170,7 @@ class _Sharing:
 
     def _complete(self) -> list[int]:
         """The shards whose notebook can run: every batch has its checkpoint."""
-        busy = self.ended | set(self.notebooks)
+        busy = self.ended | set(self.notebooks) | (self.put_off if self.workers else set())
         return [n for n, units in self.units.items() if n not in busy and units.complete()]
 
     def _look_at(self, number: int) -> None:
@@ -205,6 +207,10 @@ class _Sharing:
             # Another host is putting the dataset together.
             self.todo.state(number, "result").unlink()
             self.notebook_after = time.monotonic() + _BUSY_SECONDS
+        elif not told["known"] and self.workers and number not in self.put_off:
+            self.todo.state(number, "result").unlink()
+            self.put_off.add(number)
+            self.view.say(f"the notebook of {title(shard)} failed beside the workers and waits for their end")
         else:
             self._fail(number, told["error"], told["known"])
 

@@ -280,6 +280,32 @@ def test_too_little_memory_beside_others_puts_a_unit_off(tmp_path: Path) -> None
     assert all(cell == {"skipped_memory": True} for cell in record.values())
 
 
+@pytest.mark.usefixtures("checkout")
+def test_a_notebook_that_fails_beside_workers_is_tried_again_without_them(tmp_path: Path) -> None:
+    todo = Todo(tmp_path, tuple(shards_of(run="late", lengths=[256], samples=1)))
+    one = worker(tmp_path, todo.shards[0])
+    one.run()
+    sharing_ = sharing._Sharing(todo)
+    units = one._open(0)
+    assert units is not None
+    sharing_.units[0] = units
+    failed = {"error": "its job ended with an error", "known": False, "busy": False}
+    sharing_.workers[0] = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    assert sharing_._complete() == [0]
+    paths.write_text(todo.state(0, "result"), json.dumps(failed))
+    sharing_._look_at(0)
+    assert sharing_._complete() == [], "it waits"
+    assert not sharing_.ended
+    sharing_.workers.pop(0).kill()
+    assert sharing_._complete() == [0]
+    paths.write_text(todo.state(0, "result"), json.dumps(failed))
+    sharing_._look_at(0)
+    assert sharing_.ended == {0}, "a second failure counts"
+    paths.write_text(todo.shards[0].log, "out of memory\n")
+    with pytest.raises(StudyError, match="late: tiny at 256 tokens"):
+        sharing_._conclude()
+
+
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=200))
 def test_a_batch_is_cut_evenly_and_nothing_is_lost(seconds: list[float]) -> None:
     cuts = cut(seconds)
