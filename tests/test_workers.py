@@ -22,11 +22,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sparsestudy import dataset, execution, models, paths, sharing
+from sparsestudy.division import setting_of
 from sparsestudy.errors import StudyError
 from sparsestudy.evaluate import evaluate, prepare
 from sparsestudy.jobs import Todo
 from sparsestudy.mask_parameters import MaskParameters
+from sparsestudy.methods import METHODS
 from sparsestudy.parameters import AccuracyParameters
+from sparsestudy.settings import Setting
 from sparsestudy.shards import Shard
 from sparsestudy.units import PARTS, Units, claim, cut, folder
 from sparsestudy.worker import Worker, put_off
@@ -314,6 +317,15 @@ def test_a_batch_is_cut_evenly_and_nothing_is_lost(seconds: list[float]) -> None
     for a, b in cuts:
         assert b - a <= -(-len(seconds) // PARTS)
         assert b - a == 1 or sum(seconds[a:b]) <= sum(seconds) / PARTS
+
+
+@pytest.mark.parametrize("name", list(METHODS))
+@pytest.mark.parametrize("tail", ["dense", "decode"])
+def test_a_setting_is_read_back_from_its_key(name: str, tail: str) -> None:
+    given = METHODS[name]()
+    for method in (given, given if given.calibrated else given.at_sparsity(0.5, 1024)):
+        setting = Setting(method, tail)
+        assert setting_of(setting.key) == setting
 
 
 def test_one_process_holds_a_claim(tmp_path: Path) -> None:
