@@ -24,8 +24,10 @@ def counts(found: list[Verdict]) -> str:
     seen = len({one.claim.id for one in measured})
     kinds = VERDICTS[:-1]
     told = listed(f"{sum(one.verdict == kind for one in measured)} {kind}" for kind in kinds)
+    # A claim that two runs decide has two verdicts, and these need not agree.
+    each = f", with {counted(len(measured), 'verdict')}, one for each run" if len(measured) > seen else ""
     return (
-        f"Of {counted(total, 'claim')} {seen} {'is' if seen == 1 else 'are'} measured: {told}."
+        f"Of {counted(total, 'claim')} {seen} {'is' if seen == 1 else 'are'} measured{each}: {told}."
         if seen
         else (f"None of {counted(total, 'claim')} is measured yet.")
     )

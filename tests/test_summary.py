@@ -127,8 +127,9 @@ def test_every_claim_is_in_the_table_once_and_those_that_are_decided_come_first(
     assert lacking.outcome is None
     row = summary_tables.claims([lacking])[0].iloc[0]
     assert row["effect, or what is missing"] == f"accuracy/synthetic, hash {lacking.hash}: {lacking.reason}"
-    twice, _ = summary_tables.claims([*found, judged])
+    twice, caption = summary_tables.claims([*found, judged])
     assert len(twice) == len(CLAIMS) + 1, "each dataset that decides a claim has a row"
+    assert f"Of {len(CLAIMS)} claims 1 is measured, with 2 verdicts, one for each run: " in caption
 
 
 def test_the_verdict_of_the_summary_flips_with_the_data() -> None:
