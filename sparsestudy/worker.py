@@ -23,6 +23,8 @@ from sparsestudy.tasks.prompt import encode
 from sparsestudy.units import Unit, Units, claim
 
 _POLL_SECONDS = 0.5
+# What a full device says where torch's own allocator is not asked: to libraries that load and to kernels.
+_NO_ROOM = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 def put_off(todo: Todo, number: int, unit: Unit) -> Path:
@@ -127,13 +129,23 @@ class Worker:
             # It may have been done between the look and the claim.
             if not mine or units.done(unit):
                 return False
-            record = self._compute(number, units, unit)
-            if self.shares and any("skipped_memory" in cell for cell in record.values()):
+            record = self._fitting(number, units, unit)
+            if record is None:
                 paths.write_text(put_off(self.todo, number, unit), "")
                 return True
             paths.write_text(units.part(unit), json.dumps(record))
         units.merge(unit)
         return True
+
+    def _fitting(self, number: int, units: Units, unit: Unit) -> dict[str, Any] | None:
+        """The records of a unit; None where the others on the device leave too little memory for it."""
+        try:
+            record = self._compute(number, units, unit)
+        except RuntimeError as error:
+            if not (self.shares and any(words in str(error) for words in _NO_ROOM)):
+                raise
+            return None
+        return None if self.shares and any("skipped_memory" in cell for cell in record.values()) else record
 
     def _compute(self, number: int, units: Units, unit: Unit) -> dict[str, Any]:
         """The records of a unit: setting key -> what its rows did, as a batch's checkpoint holds them."""

@@ -284,6 +284,30 @@ def test_too_little_memory_beside_others_puts_a_unit_off(tmp_path: Path) -> None
 
 
 @pytest.mark.usefixtures("checkout")
+@pytest.mark.parametrize("words", ["CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "a mistake"])
+def test_a_full_device_that_is_no_fault_of_the_unit_puts_it_off(
+    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shard = shards_of(run="full", lengths=[256], samples=1)[0]
+    one = worker(tmp_path, shard)
+    one.shares = True
+
+    def fail(*_: Any) -> Any:
+        raise RuntimeError(words)
+
+    monkeypatch.setattr(one, "_compute", fail)
+    if words == "a mistake":
+        with pytest.raises(RuntimeError, match=words):
+            one.run()
+        return
+    one.run()
+    units = one._open(0)
+    assert units is not None
+    assert all(put_off(one.todo, 0, unit).exists() for unit in units.units)
+    assert units.left() == units.longest_first, "and nothing is recorded"
+
+
+@pytest.mark.usefixtures("checkout")
 def test_a_notebook_that_fails_beside_workers_is_tried_again_without_them(tmp_path: Path) -> None:
     todo = Todo(tmp_path, tuple(shards_of(run="late", lengths=[256], samples=1)))
     one = worker(tmp_path, todo.shards[0])
