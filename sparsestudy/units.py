@@ -202,10 +202,12 @@ class Units:
 
     @staticmethod
     def read(file: Path, shard: Shard, before: list[int] | None) -> Units | None:
-        """What :meth:`write` wrote; None where there is nothing."""
+        """What :meth:`write` wrote; None where there is nothing, or what an earlier version wrote."""
         try:
             told = json.loads(file.read_text())
         except FileNotFoundError:
+            return None
+        if "settings" not in told:
             return None
         units = tuple(Unit(**unit) for unit in told["units"])
         settings = tuple(tuple(keys) for keys in told["settings"])

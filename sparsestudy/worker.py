@@ -82,8 +82,8 @@ class Worker:
     def _open(self, number: int) -> Units | None:
         """A shard's units; None while another process plans them.
 
-        One worker of an invocation makes all prompts and sets every budget, which takes a minute at 16,384
-        tokens; the others read what came of it, and make the prompts of their units.
+        One worker of an invocation makes all prompts and sets every budget, which takes most of a minute at
+        16,384 tokens; the others read what came of it, and make the prompts of their units.
         """
         if number in self._opened:
             return self._opened[number]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -205,7 +207,7 @@ def test_narrow_intervals_give_the_slope_of_least_squares() -> None:
     rng = np.random.default_rng(3)
     x, curve = np.tile(simulation.LENGTHS, 3), np.repeat(np.arange(3), 5)
     k = np.exp(1 + curve + 0.7 * np.log(x) + rng.normal(0, 0.3, 15))
-    found = stats.exponent(x, k * 0.999, k * 1.001, curve)
+    found = _exponent(x, k * 0.999, k * 1.001, curve)
     centred = np.log(x) - np.log(x).mean()
     slope = centred @ np.log(k) / (centred @ centred)
     assert found.estimate == pytest.approx(slope, abs=1e-3)
@@ -216,7 +218,7 @@ def test_narrow_intervals_give_the_slope_of_least_squares() -> None:
 def test_the_ends_of_the_exponent_are_where_the_likelihood_falls() -> None:
     x = simulation.LENGTHS
     low, high = 300 * (x / 1024) ** 0.5, 500 * (x / 1024) ** 0.5
-    found = stats.exponent(x, low, high, np.zeros(5))
+    found = _exponent(x, low, high, np.zeros(5))
     model = Regression(np.log(x), np.log(low), np.log(high), np.zeros(5, int))
     best = model.best()[0]
     for end in (found.low, found.high):
@@ -227,11 +229,15 @@ def test_curves_on_the_same_prompts_are_not_counted_twice() -> None:
     rng = np.random.default_rng(8)
     x = simulation.LENGTHS
     k = 300 * (x / 1024) ** 0.5 * np.exp(rng.normal(0, 0.3, 5))
-    alone = stats.exponent(x, k * 0.9, k * 1.1, np.zeros(5))
+    alone = _exponent(x, k * 0.9, k * 1.1, np.zeros(5))
     copies, curve = (np.tile(x, 3), np.tile(k * 0.9, 3), np.tile(k * 1.1, 3)), np.repeat([0, 1, 2], 5)
-    thrice = stats.exponent(*copies, curve, repeats=3)
+    thrice = _exponent(*copies, curve, repeats=3)
     assert (thrice.low, thrice.high) == pytest.approx((alone.low, alone.high), abs=0.02)
-    assert stats.exponent(*copies, curve).high < alone.high - 0.05
+    assert _exponent(*copies, curve).high < alone.high - 0.05
+
+
+def _exponent(*budgets: Any, **more: Any) -> stats.Exponent:
+    return stats.exponents([stats.Budgets(*budgets, **more)])[0]
 
 
 def _budgets(seed: int, curves: int, lengths: int) -> stats.Budgets:
@@ -268,7 +274,7 @@ def test_exponents_that_are_found_together_end_where_the_likelihood_falls() -> N
     budgets = [_budgets(seed, 1 + seed % 3, 3 + seed % 3) for seed in range(24)]
     closed = 0
     for one, found in zip(budgets, stats.exponents(budgets), strict=True):
-        assert found == pytest.approx(stats.exponent(*one[:4]), abs=1e-6, nan_ok=True)
+        assert found == pytest.approx(_exponent(*one[:4]), abs=1e-6, nan_ok=True)
         with np.errstate(divide="ignore"):
             model = Regression(*np.log(one[:3]), np.asarray(one.curve))
         best, beta, _ = model.best()
@@ -289,9 +295,9 @@ def test_exponents_that_are_found_together_end_where_the_likelihood_falls() -> N
 
 def test_budgets_without_bounds_set_no_exponent() -> None:
     x = simulation.LENGTHS
-    none = stats.exponent(x, np.zeros(5), np.full(5, np.inf), np.zeros(5))
+    none = _exponent(x, np.zeros(5), np.full(5, np.inf), np.zeros(5))
     assert (none.observations, none.low, none.high) == (0, -np.inf, np.inf)
-    one_sided = stats.exponent(x, np.zeros(5), np.full(5, 100.0), np.zeros(5))
+    one_sided = _exponent(x, np.zeros(5), np.full(5, 100.0), np.zeros(5))
     assert one_sided.low == -np.inf
 
 

@@ -255,6 +255,9 @@ def test_a_claimed_unit_is_left_to_its_holder_and_a_dead_ones_taken_over(tmp_pat
     again = Units.read(plan, shard, None)
     assert again is not None
     assert (again.units, again.tag, again.settings) == (units.units, units.tag, units.settings)
+    earlier = {key: value for key, value in json.loads(plan.read_text()).items() if key != "settings"}
+    plan.write_text(json.dumps(earlier))
+    assert Units.read(plan, shard, None) is None, "an earlier version's plan is made again"
 
 
 @pytest.mark.usefixtures("checkout")

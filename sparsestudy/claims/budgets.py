@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sparsestudy import stats
+from sparsestudy.claims.alike import Labels, alike
 from sparsestudy.claims.evidence import Effect, Evidence, Outcome, smallest
 from sparsestudy.claims.specs import Claim
 from sparsestudy.claims.tolerances import Curves, curves, limits_of
@@ -22,7 +22,7 @@ class Gain(NamedTuple):
     """One budget policy less another, (lengths, samples), with the documents of the samples, if any."""
 
     values: stats.Array
-    documents: NDArray[np.str_] | None
+    documents: Labels
 
 
 @dataclass(frozen=True)
@@ -157,16 +157,10 @@ def _fitted(
 
 
 def _effects(gains: dict[str, Gain], seed: int) -> dict[str, Effect]:
-    """The mean of each gain over its lengths; those of one form are found in one step."""
-    forms: dict[Any, list[str]] = {}
-    for name, gain in gains.items():
-        labels = None if gain.documents is None else tuple(gain.documents.ravel().tolist())
-        forms.setdefault((gain.values.shape, labels), []).append(name)
+    """The mean of each gain over its lengths."""
     found = {}
-    for names in forms.values():
-        values = np.stack([gains[name].values for name in names])
-        level, own = (stats.CONFIDENCE,), gains[names[0]].documents
-        each = stats.pooled_at(values, level, clusters=own, seed=seed)[0]
+    for names, values, documents in alike(gains):
+        each = stats.pooled_at(values, (stats.CONFIDENCE,), clusters=documents, seed=seed)[0]
         for row, name in enumerate(names):
             limits = float(each.estimate[row]), float(each.low[row]), float(each.high[row])
             found[name] = Effect(*limits, smallest(values[row]))

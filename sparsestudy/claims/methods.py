@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sparsestudy import stats
+from sparsestudy.claims.alike import Labels, alike
 from sparsestudy.claims.evidence import Effect, Evidence, Outcome, smallest
 from sparsestudy.claims.specs import Claim
 from sparsestudy.errors import StudyError
 
-Labels = NDArray[np.str_] | None
 Limits = tuple[stats.Array, stats.Array, stats.Array]
 
 
@@ -61,25 +61,21 @@ def least_bad(challenges: dict[str, list[Challenge]], models: list[str], seed: i
 
 
 def _limits(challenges: list[Challenge], together: float, seed: int) -> list[Effect]:
-    """The limits of each challenge; those of one form are found in one step, with the same resamples."""
-    forms: dict[Any, list[int]] = {}
-    for place, one in enumerate(challenges):
-        labels = None if one.documents is None else tuple(one.documents.ravel().tolist())
-        forms.setdefault((one.binary, one.values.shape, labels), []).append(place)
+    """The limits of each challenge."""
     found: dict[int, Effect] = {}
-    for (binary, _, _), places in forms.items():
-        values = np.stack([challenges[place].values for place in places])
-        limits = _of_pairs if binary else _of_strata
-        estimate, low, high = limits(values, challenges[places[0]].documents, together, seed)
-        for row, place in enumerate(places):
-            n = smallest(challenges[place].values)
-            found[place] = Effect(float(estimate[row]), float(low[row]), float(high[row]), n)
+    for binary in (True, False):
+        some = {i: (one.values, one.documents) for i, one in enumerate(challenges) if one.binary == binary}
+        for places, values, documents in alike(some):
+            limits = _of_pairs if binary else partial(_of_strata, seed=seed)
+            estimate, low, high = limits(values, documents, together)
+            for row, place in enumerate(places):
+                n = smallest(challenges[place].values)
+                found[place] = Effect(float(estimate[row]), float(low[row]), float(high[row]), n)
     return [found[place] for place in range(len(challenges))]
 
 
-def _of_pairs(values: stats.Array, documents: Labels, together: float, seed: int) -> Limits:
+def _of_pairs(values: stats.Array, documents: Labels, together: float) -> Limits:
     """Of (challenges, 1, samples) of 0/1 scores."""
-    del seed
     effect = 1.0 if documents is None else stats.design_effect(values, documents)
     alone, joint = (
         stats.paired_difference(values, 0.0, True, effect=effect, confidence=level)
@@ -88,7 +84,7 @@ def _of_pairs(values: stats.Array, documents: Labels, together: float, seed: int
     return alone.estimate[:, 0], alone.low[:, 0], joint.high[:, 0]
 
 
-def _of_strata(values: stats.Array, documents: Labels, together: float, seed: int) -> Limits:
+def _of_strata(values: stats.Array, documents: Labels, together: float, *, seed: int) -> Limits:
     """Of (challenges, strata, samples)."""
     # Enough resamples for the outermost limits that many challenges ask for.
     resamples = max(stats.RESAMPLES, int(20 / (1 - together)))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sparsestudy import stats
+from sparsestudy.claims.alike import Labels, alike
 from sparsestudy.claims.evidence import Effect, Evidence, Outcome, smallest
 from sparsestudy.claims.frontiers import by_length, effect_of, tokens
 from sparsestudy.claims.specs import Claim
@@ -36,7 +36,7 @@ def smaller_dense_wins(evidence: Evidence, claim: Claim) -> Outcome:
     Raises:
         StudyError: no cost, no length with two dense models, or no pair with a point of equal cost.
     """
-    found: dict[str, tuple[stats.Array, NDArray[np.str_] | None]] = {}
+    found: dict[str, tuple[stats.Array, Labels]] = {}
     documents = evidence.documents
     without: dict[str, Effect] = {}
     lengths = by_length(evidence, claim)
@@ -54,13 +54,8 @@ def smaller_dense_wins(evidence: Evidence, claim: Claim) -> Outcome:
         raise StudyError("No pair of neighbouring models has a point of equal cost.")
     level = 1 - (1 - stats.CONFIDENCE) / len(found)
     resamples = max(stats.RESAMPLES, int(20 / (1 - level)))
-    # Comparisons with the same documents, or none, share their resamples.
-    alike: dict[Any, list[str]] = {}
-    for name, (_, own) in found.items():
-        alike.setdefault(None if own is None else tuple(own.ravel().tolist()), []).append(name)
     parts = {}
-    for names in alike.values():
-        values, own = np.stack([found[name][0] for name in names]), found[names[0]][1]
+    for names, values, own in alike(found):
         each = stats.pooled_at(values, (level,), clusters=own, seed=evidence.seed, resamples=resamples)[0]
         for row, name in enumerate(names):
             one = stats.Interval(each.estimate[row], each.low[row], each.high[row], each.n[row])

@@ -24,7 +24,7 @@ from sparsestudy.stats.base import (
     Interval,
     seed_of,
 )
-from sparsestudy.stats.censored import Budgets, Exponent, exponent, exponents
+from sparsestudy.stats.censored import Budgets, Exponent, exponents
 from sparsestudy.stats.crossfit import SPLITS
 from sparsestudy.stats.frontier import Frontiers, Winner, equal_cost_weights, frontier_gain, frontiers, winner
 from sparsestudy.stats.growth import growth, slopes
@@ -59,7 +59,6 @@ __all__ = [
     "equal_cost_weights",
     "excludable_margin",
     "exclusion_power",
-    "exponent",
     "exponents",
     "frontier_gain",
     "frontiers",

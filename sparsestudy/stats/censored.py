@@ -122,25 +122,15 @@ class Budgets(NamedTuple):
     repeats: float = 1
 
 
-def exponent(
-    length: ArrayLike,
-    low: ArrayLike,
-    high: ArrayLike,
-    curve: ArrayLike,
-    *,
-    repeats: float = 1,
-    confidence: float = CONFIDENCE,
-) -> Exponent:
-    """The common exponent of several curves with its profile-likelihood interval at a level of confidence.
+def exponents(budgets: Sequence[Budgets], *, confidence: float = CONFIDENCE) -> list[Exponent]:
+    """For each of some budgets the common exponent of its curves, with its profile-likelihood interval.
+
+    Args:
+        budgets: each judged for itself; limits are looked for at the same time.
+        confidence: level of the intervals.
 
     Observations without any bound, and curves with a single length, say nothing about beta and are left out.
-    Arguments are those of `Budgets`.
     """
-    return exponents([Budgets(length, low, high, curve, repeats)], confidence=confidence)[0]
-
-
-def exponents(budgets: Sequence[Budgets], *, confidence: float = CONFIDENCE) -> list[Exponent]:
-    """As `exponent`, for each of some budgets, whose limits are looked for at the same time."""
     models = [_model(one) for one in budgets]
     known = [model for model in models if model is not None]
     peaks = [model.peak() for model in known]
