@@ -140,6 +140,7 @@ def _step(loss: stats.Array, value: stats.Array, seed: int) -> dict[str, float |
         value: (variant,), the number that grows.
         seed: of the resamples.
     """
+    loss = loss[..., np.isfinite(loss).any((0, 1))]
     variants = np.flatnonzero(np.isfinite(loss).any((0, 2)))
     shared = np.flatnonzero(np.isfinite(loss[:, variants]).all((1, 2))) if len(variants) else variants
     if len(variants) < 2 or not len(shared):

@@ -30,7 +30,7 @@ def curves(run: Run, view: View, known: Evidence | None = None) -> pd.DataFrame:
         return pd.DataFrame()
     rows = []
     for length, some in lengths.items():
-        own = None if evidence.documents is None else evidence.documents[length, some.tasks]
+        own = evidence.texts(length, some.tasks)
         found = stats.frontiers(some.cost, some.dense, some.scores, clusters=own, seed=evidence.seed)
         gain = found.gain
         for part, height in (("dense", found.dense), ("full", found.full)):

@@ -62,12 +62,11 @@ def points(run: Run, view: View, known: Evidence | None = None) -> pd.DataFrame:
 
 def _scored(evidence: Evidence, some: Configurations, length: int) -> list[dict[str, Any]]:
     """Rows of the dense models and of the methods, which may be on a frontier."""
-    documents = evidence.documents
     if len(some.tasks) == 1:
         kind = bool(evidence.binary[some.tasks[0]])
         found = stats.mean_interval(some.scores[:, 0], kind, seed=evidence.seed)
     else:
-        own = None if documents is None else documents[length, some.tasks]
+        own = evidence.texts(length, some.tasks)
         level = (stats.CONFIDENCE,)
         found = stats.pooled_at(some.scores, level, clusters=own, seed=evidence.seed)[0]
     return [

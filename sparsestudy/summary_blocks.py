@@ -11,6 +11,7 @@ from sparsestudy import (
     pareto_figures,
     pareto_tables,
     pareto_words,
+    stats,
     summary_tables,
     summary_words,
 )
@@ -40,14 +41,20 @@ class Summary:
         """What is known about the choice between smaller dense and larger sparse, in sentences."""
         if self.headline is None:
             return "No published run has measured accuracy against cost yet."
-        return pareto_words.sizes(self.headline.run.name, self.headline.rows, self.headline.lines)
+        return pareto_words.sizes(self.headline.run.name, self.headline.all_rows, self.headline.all_lines)
 
     @property
     def saved(self) -> str:
-        """What the largest model of the headline saves in each phase and tail, or nothing."""
+        """What the largest model of the headline saves in each phase and tail, or nothing.
+
+        At the greatest length with the samples that a verdict needs, where there is one: with fewer, hardly
+        any loss can be excluded, and nothing saved would say nothing.
+        """
         if self.headline is None:
             return ""
-        rows = self.headline.rows
+        rows = self.headline.all_rows
+        enough = rows[rows["n"] >= stats.LEAST]
+        rows = enough if len(enough) else rows
         longest = rows[rows["length"] == rows["length"].max()]
         table = pareto_tables.savings(self.headline.run, longest)
         return summary_words.saved(table, pareto_words.largest(longest)) if len(table) else ""

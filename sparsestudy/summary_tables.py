@@ -21,13 +21,17 @@ class Headline(NamedTuple):
 
     Args:
         run: the run.
-        rows: its settings.
-        lines: its frontiers; empty where it has models of one cost.
+        rows: its settings, at the lengths that are drawn.
+        lines: its frontiers there; empty where it has models of one cost.
+        all_rows: its settings at all lengths.
+        all_lines: its frontiers at all lengths.
     """
 
     run: Run
     rows: pd.DataFrame
     lines: pd.DataFrame
+    all_rows: pd.DataFrame
+    all_lines: pd.DataFrame
 
 
 def headline(found: list[Measured]) -> Headline | None:
@@ -47,9 +51,9 @@ def headline(found: list[Measured]) -> Headline | None:
     known = sorted((lines if len(lines) else rows)["length"].unique())
     places = np.unique(np.linspace(0, len(known) - 1, LENGTHS).round().astype(int)) if len(lines) else [-1]
     lengths = [known[place] for place in places]
-    if len(lines):
-        lines = lines[lines["length"].isin(lengths)].reset_index(drop=True)
-    return Headline(best.run, rows[rows["length"].isin(lengths)].reset_index(drop=True), lines)
+    drawn = lines[lines["length"].isin(lengths)].reset_index(drop=True) if len(lines) else lines
+    shown = rows[rows["length"].isin(lengths)].reset_index(drop=True)
+    return Headline(best.run, shown, drawn, rows, lines)
 
 
 def by_claim(found: list[Verdict]) -> list[list[Verdict]]:

@@ -123,14 +123,16 @@ def _ranked(
     evidence: Evidence, model: int, methods: list[int], task: int, facts: pd.DataFrame, group: str
 ) -> list[dict[str, Any]]:
     scores = evidence.scores[model, methods, :, :, task]  # (method, sparsity, length, sample)
-    shared = np.asarray(np.isfinite(scores).all((0, 3)))  # (sparsity, length)
+    ran = np.isfinite(scores) | ~evidence.asked
+    shared = np.asarray(ran.all((0, 3))) & evidence.asked.any(-1)  # (sparsity, length)
     lengths = [int(place) for place in np.flatnonzero(shared.any(0))]
     if not lengths:
         return []
     means, drawn = np.zeros(len(methods)), np.zeros((len(methods), stats.RESAMPLES))
     for length in lengths:
-        own = scores[:, shared[:, length], length].mean(1)
-        labels = None if evidence.documents is None else evidence.documents[length, task]
+        own = scores[:, shared[:, length], length].mean(1)[:, evidence.asked[length]]
+        texts = evidence.texts(length, [task])
+        labels = None if texts is None else texts[0]
         seed = np.array([evidence.seed % 2**63, length])
         means += own.mean(1) / len(lengths)
         drawn += own @ stats.shares(own.shape[1], stats.RESAMPLES, seed, labels) / len(lengths)
@@ -152,7 +154,7 @@ def _ranked(
             "rivals": len(methods),
             "score": float(means[i]),
             "settings": int(shared.sum()),
-            "n": int(scores.shape[3]),
+            "n": int(evidence.asked[lengths].sum(1).min()),
         }
         for i, method in enumerate(methods)
     ]

@@ -240,6 +240,48 @@ def test_below_the_least_number_of_samples_there_is_no_verdict() -> None:
     assert f"n = {stats.LEAST}" in one.reason
 
 
+def _fewer(n: int, change: Callable[[xr.Dataset], None]) -> Callable[[xr.Dataset], None]:
+    """The change, and the last length with the first samples alone."""
+
+    def both(data: xr.Dataset) -> None:
+        change(data)
+        data["score"].values[:, :, :, -1, :, n:] = np.nan
+
+    return both
+
+
+def test_a_length_with_too_few_samples_decides_nothing_and_is_named() -> None:
+    few = _judged("pareto-prefill", _fewer(48, _accuracy(_by_size(LEVEL, 0.0))), many=True)
+    assert few.verdict == "supported"
+    assert few.outcome
+    assert few.outcome.effect.n == 120
+    assert not any("2,048" in name for name in few.outcome.parts)
+    assert "2,048 tokens (48)" in few.outcome.remark
+
+
+def test_lengths_may_have_different_numbers_of_samples() -> None:
+    change = _fewer(105, _accuracy(_by_size(LEVEL, 0.0)))
+    frontier = _judged("pareto-prefill", change, many=True).outcome
+    assert frontier
+    assert frontier.effect.n == 105
+    assert {name.split(" tokens")[0] for name in frontier.parts} == {"512", "1,024", "2,048"}
+    assert frontier.parts["2,048 tokens"].n == 105
+    alone = _judged("pareto-prefill", lambda data: _only_last(data, change), many=True).outcome
+    assert alone
+    assert alone.parts["2,048 tokens"].estimate == pytest.approx(frontier.parts["2,048 tokens"].estimate)
+    fixed, whole = _judged("fixed-budget", _fewer(105, _accuracy(_fixed))), _accuracy(_fixed)
+    assert fixed.outcome
+    assert fixed.outcome.effect.n == 105
+    every = _judged("fixed-budget", whole).outcome
+    assert every
+    assert fixed.outcome.effect.estimate == pytest.approx(every.effect.estimate, abs=0.02)
+
+
+def _only_last(data: xr.Dataset, change: Callable[[xr.Dataset], None]) -> None:
+    change(data)
+    data["score"].values[:, :, :, :-1] = np.nan
+
+
 @pytest.mark.parametrize(
     "name", ["decode-over-prefill", "no-universal-method", "no-free-sparsity", "fixed-budget"]
 )

@@ -326,8 +326,17 @@ def test_a_law_that_holds_is_found_and_one_that_does_not_is_not(axis: str) -> No
     assert true.law < 0.06
     flat = stats.held_out(**_law(0.0), axis=axis)
     assert flat.low < 0.5
-    with pytest.raises(StudyError, match="three values along"):
+    with pytest.raises(StudyError, match="at least 3 values along"):
         stats.held_out(**{name: values[:1] for name, values in _law(0.8).items()}, axis=axis)
+
+
+def test_one_cell_far_out_is_not_all_that_a_law_is_judged_on() -> None:
+    law = _law(0.8)
+    law["compression"] = law["compression"].copy()
+    law["compression"][int(np.argmax(law["compression"]))] *= 3
+    found = stats.held_out(**law, axis="compression")
+    assert found.cells >= len(law["size"]) / 10
+    assert found.high > found.low
 
 
 def test_the_slope_over_sizes_is_covered_with_models_as_units() -> None:
@@ -350,6 +359,30 @@ def test_cells_share_their_resamples() -> None:
     assert np.allclose(together.pooled.estimate, values.mean((1, 2)))
     assert together.each.low.shape == (3, 2)
     assert stats.shares(50, 7, 0).sum(0) == pytest.approx(np.ones(7), abs=1e-5)
+
+
+@settings(max_examples=25, deadline=None)
+@given(asked=st.lists(st.integers(3, 30), min_size=1, max_size=4), clustered=st.booleans())
+def test_strata_of_fewer_samples_are_as_they_would_be_without_the_room(
+    asked: list[int], clustered: bool
+) -> None:
+    values = np.random.default_rng(9).random((2, len(asked), 30))
+    for stratum, n in enumerate(asked):
+        values[:, stratum, n:] = np.nan
+    documents = np.arange(30)[None].repeat(len(asked), 0) // 2 if clustered else None
+    wide = stats.stratified(values, clusters=documents, resamples=200, seed=3)
+    most = max(asked)
+    tight = stats.stratified(
+        values[..., :most],
+        clusters=None if documents is None else documents[:, :most],
+        resamples=200,
+        seed=3,
+    )
+    for roomy, own in zip((*wide.each, *wide.pooled), (*tight.each, *tight.pooled), strict=True):
+        np.testing.assert_allclose(roomy, own, atol=1e-6)
+    first = stats.stratified(values[:, :1, : asked[0]], resamples=200, seed=3).each
+    if not clustered:
+        np.testing.assert_allclose(wide.each.low[:, 0], first.low[:, 0], atol=1e-6)
 
 
 def test_equal_differences_do_not_claim_certainty() -> None:

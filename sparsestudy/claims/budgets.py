@@ -107,7 +107,7 @@ def _lengths(evidence: Evidence, model: int, method: int, task: int) -> tuple[li
     """The lengths at which at least two settings ran on all prompts."""
     scores = evidence.scores[model, method, :, :, task]
     density, tokens = evidence.densities[model, method, :, :, task], evidence.tokens[model, :, task]
-    ran = np.asarray(np.isfinite(scores).all(-1))
+    ran = np.asarray((np.isfinite(scores) | ~evidence.asked).all(-1)) & evidence.asked.any(-1)
     places = [int(place) for place in np.flatnonzero(ran.sum(0) > 1)]
     prefill = evidence.data["method_phase"].values[method] == "prefill"
     weight = tokens[places] if prefill else np.ones(len(places))

@@ -60,17 +60,25 @@ class Evidence:
         dense: (model, length, task, sample), NaN where dense attention cannot be told from guessing, where
             nothing can be lost, and beyond the length that a model was trained on.
         seed: for whatever is resampled.
+        few: lengths that were left out for having too few samples, in words.
     """
 
     data: xr.Dataset
     scores: stats.Array
     dense: stats.Array
     seed: int
+    few: str = ""
     _labels: dict[str, list[str]] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
-    def of(cls, data: xr.Dataset, cells: Cells, claim: str) -> Evidence:
+    def of(cls, data: xr.Dataset, cells: Cells, claim: str, least: int = 1) -> Evidence:
         """The cells of a run that a claim names.
+
+        Args:
+            data: the samples.
+            cells: which.
+            claim: its name, for the seed.
+            least: cells with fewer samples are left out.
 
         Raises:
             StudyError: the run has no dense attention, or none of the cells.
@@ -78,6 +86,8 @@ class Evidence:
         status = data["status"].transpose(*CELL).to_numpy()
         ran = (status == OK) | (status == FELL_BACK_DENSE)
         scores = np.where(ran[..., None], data["score"].transpose(*SAMPLE).to_numpy().astype(float), np.nan)
+        most = np.isfinite(scores).any((0, 1, 2, 4)).sum(-1)  # (length,)
+        scores[np.isfinite(scores).sum(-1) < least] = np.nan
         role, sparsity = data["method_role"].to_numpy(), data["sparsity"].to_numpy()
         if "dense" not in role or 0 not in sparsity:
             raise StudyError("The run has no dense attention to compare with; add `dense` and sparsity zero.")
@@ -96,7 +106,12 @@ class Evidence:
         seed = stats.seed_of(data.attrs.get("experiment"), data.attrs.get("run"), claim)
         if not np.isfinite(scores).any():
             raise StudyError("The run holds none of the cells that the claim is about.")
-        return cls(data, scores, dense, seed)
+        few = [
+            f"{tokens:,} tokens ({n})"
+            for tokens, n in zip(data["length"].values.tolist(), most.tolist(), strict=True)
+            if 0 < n < least
+        ]
+        return cls(data, scores, dense, seed, ", ".join(few))
 
     @property
     def differences(self) -> stats.Array:
@@ -182,6 +197,16 @@ class Evidence:
         tokens = self.data["prompt_tokens"].transpose("model", "length", "task", "sample").to_numpy()
         first = np.argmax(tokens > 0, 0)[None]
         return np.asarray(np.take_along_axis(found, first, 0)[0])
+
+    @cached_property
+    def asked(self) -> NDArray[np.bool_]:
+        """(length, sample), the samples that each length has; a run may ask fewer of the longest."""
+        return np.asarray(np.isfinite(self.dense).any((0, 2)))
+
+    def texts(self, length: int, tasks: list[int]) -> NDArray[np.str_] | None:
+        """(tasks, samples asked), the text that each sample of a length stands in; None as `documents`."""
+        known = self.documents
+        return None if known is None else np.asarray(known[length, tasks][:, self.asked[length]])
 
     def cost(self, cells: Cells) -> stats.Array:
         """(model, method, sparsity, length) of the cost that cells name, the mean over whole contexts.

@@ -21,7 +21,7 @@ class Configurations:
         names: in words.
         cost: (configurations,).
         dense: (configurations,), True for dense models.
-        scores: (configurations, tasks, samples), complete.
+        scores: (configurations, tasks, samples that the length has), complete.
         tasks: places of the tasks.
         places: (model, method, sparsity) of each, as places in the data.
     """
@@ -42,8 +42,9 @@ def configurations(evidence: Evidence, claim: Claim, length: int, sizes: int = 2
     """
     cost = evidence.cost(claim.cells)
     base = evidence.dense_cost(cost)[:, length]
-    dense = evidence.dense[:, length]
-    known = np.isfinite(dense).all(-1) & np.isfinite(base)[:, None]  # (model, task)
+    asked = evidence.asked[length]
+    dense = evidence.dense[:, length][..., asked]
+    known = np.isfinite(dense).all(-1) & np.isfinite(base)[:, None] & asked.any()  # (model, task)
     models = np.flatnonzero(known.any(1))
     tasks = [int(t) for t in np.flatnonzero(known[models].all(0))] if len(models) else []
     if not tasks or len(set(base[models])) < sizes:
@@ -53,7 +54,8 @@ def configurations(evidence: Evidence, claim: Claim, length: int, sizes: int = 2
     scores = [dense[m, tasks] for m in models]
     places = [(int(m), *evidence.dense_place) for m in models]
     for model, method, s in np.argwhere(np.isfinite(evidence.scores[:, :, :, length]).any((-2, -1))):
-        own, price = evidence.scores[model, method, s, length, tasks], cost[model, method, s, length]
+        own = evidence.scores[model, method, s, length, tasks][:, asked]
+        price = cost[model, method, s, length]
         if np.isfinite(own).all() and np.isfinite(price):
             names.append(f"{evidence.setting(int(model), int(method))}, sparsity {evidence.nominal[s]:g}")
             costs.append(float(price))
@@ -98,7 +100,7 @@ def contrasted(evidence: Evidence, some: Configurations, length: int) -> Configu
     if (base == base.min()).all():
         return replace(some, scores=some.scores[:, :0], tasks=[])
     more = dense[base > base.min()] - dense[base == base.min()][0]
-    labels = None if evidence.documents is None else evidence.documents[length, some.tasks]
+    labels = evidence.texts(length, some.tasks)
     shown = stats.stratified(more, clusters=labels, seed=evidence.seed).each.low > 0
     kept = np.flatnonzero(shown.any(0))
     return replace(some, scores=some.scores[:, kept], tasks=[some.tasks[i] for i in kept])
@@ -123,14 +125,13 @@ def frontier(evidence: Evidence, claim: Claim) -> Outcome:
     parts, whole = {}, []
     for length, some in by_length(evidence, claim).items():
         n = some.scores.shape[2]
-        labels = evidence.documents
-        chosen = None if labels is None else labels[length, some.tasks]
+        chosen = evidence.texts(length, some.tasks)
         gain = stats.frontier_gain(some.cost, some.dense, some.scores, clusters=chosen, seed=evidence.seed)
         whole.append(effect_of(gain, n))
         parts[tokens(evidence, length)] = whole[-1]
         for place, task in enumerate(some.tasks if len(some.tasks) > 1 else []):
             one = some.scores[:, place : place + 1]
-            own = None if labels is None else labels[length, [task]]
+            own = evidence.texts(length, [task])
             alone = stats.frontier_gain(some.cost, some.dense, one, clusters=own, seed=evidence.seed)
             parts[f"{tokens(evidence, length)}, {evidence.task(task)}"] = effect_of(alone, n)
     return Outcome(independent_mean(whole), parts, evidence.models())
@@ -146,8 +147,7 @@ def decision(evidence: Evidence, claim: Claim) -> Outcome:
     whole, told = [], []
     names = evidence.data["model"].values
     for length, some in by_length(evidence, claim).items():
-        labels = evidence.documents
-        own = None if labels is None else labels[length, some.tasks]
+        own = evidence.texts(length, some.tasks)
         at_length = []
         for place in np.flatnonzero(some.dense):
             budget = float(some.cost[place])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -97,14 +97,31 @@ def judge(claim: Claim, dataset: str, run: Run | None) -> Verdict:
         reason = f"There is no published dataset {dataset}."
         return Verdict(claim, dataset, "", NOT_MEASURED, None, reason, NOT_MEASURED)
     try:
-        evidence = Evidence.of(run.data, claim.cells, claim.id)
-        outcome = ESTIMANDS[claim.estimand](evidence, claim)
+        evidence, outcome = _found(claim, run)
     except StudyError as error:
         return Verdict(claim, dataset, run.hash, NOT_MEASURED, None, str(error), NOT_MEASURED)
     verdict, reason = _decided(claim, outcome, claim.margin)
     wider = claim.model_copy(update={"margin": stats.WIDE_MARGIN})
     wide, _ = _decided(claim, _again(evidence, wider, outcome), stats.WIDE_MARGIN)
     return Verdict(claim, dataset, run.hash, verdict, outcome, reason, wide)
+
+
+def _found(claim: Claim, run: Run) -> tuple[Evidence, Outcome]:
+    """What the cells with enough samples say; where they say nothing, what all do, which decides nothing.
+
+    Raises:
+        StudyError: the claim cannot be estimated from these data.
+    """
+    try:
+        evidence = Evidence.of(run.data, claim.cells, claim.id, stats.LEAST)
+        outcome = ESTIMANDS[claim.estimand](evidence, claim)
+    except StudyError:
+        evidence = Evidence.of(run.data, claim.cells, claim.id)
+        return evidence, ESTIMANDS[claim.estimand](evidence, claim)
+    if evidence.few:
+        few = f"Left out, with fewer than {stats.LEAST} samples: {evidence.few}."
+        outcome = replace(outcome, remark=f"{outcome.remark} {few}".strip())
+    return evidence, outcome
 
 
 def _again(evidence: Evidence, claim: Claim, outcome: Outcome) -> Outcome | None:

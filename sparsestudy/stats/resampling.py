@@ -81,9 +81,9 @@ def stratified(
     shape, flat = data.shape[:-2], data.reshape(-1, *data.shape[-2:])
     limits = np.full((2, *flat.shape[:2]), np.nan)
     mean = count_and_mean(flat)[1]
-    pooled, widening = np.zeros((len(flat), resamples), np.float32), np.ones(flat.shape[1])
-    for index, means in enumerate(_resampled(flat, clusters, resamples, seed)):
-        widening[index] = _widening(flat.shape[2], None if clusters is None else np.asarray(clusters)[index])
+    pooled, strata = np.zeros((len(flat), resamples), np.float32), _strata(flat, clusters)
+    widening = np.array([_widening(one) for one in strata])
+    for index, means in enumerate(_resampled(flat, strata, resamples, seed)):
         limits[..., index] = _limits(means, mean[:, index], confidence, widening[index])
         pooled += means / flat.shape[1]
     total = _limits(pooled, mean.mean(-1), confidence, float(widening.mean()))
@@ -103,8 +103,8 @@ def pooled_at(
     """``pooled`` of `stratified` at each of several levels, for many cells and from one set of resamples."""
     data = np.asarray(values, float)
     flat = data.reshape(-1, *data.shape[-2:])
-    labels = [None] * flat.shape[1] if clusters is None else list(np.asarray(clusters))
-    widening = float(np.mean([_widening(flat.shape[2], one) for one in labels]))
+    strata = _strata(flat, clusters)
+    widening = float(np.mean([_widening(one) for one in strata]))
     # Cells have no part in the draws, so that some at a time are the same as all together.
     at_once = max(_HELD // resamples, 1)
     found: list[list[Interval]] = [[] for _ in levels]
@@ -112,25 +112,40 @@ def pooled_at(
         some = flat[start : start + at_once]
         centre = count_and_mean(some)[1].mean(-1)
         pooled = np.zeros((len(some), resamples), np.float32)
-        for means in _resampled(some, clusters, resamples, seed):
+        for means in _resampled(some, strata, resamples, seed):
             pooled += means / flat.shape[1]
         for parts, level in zip(found, levels, strict=True):
             parts.append(_floored(some, _limits(pooled, centre, level, widening), level))
     return [_shaped(parts, data.shape[:-2]) for parts in found]
 
 
+class _Stratum(NamedTuple):
+    """The number of samples up to the last that any cell has, and what of them is drawn together."""
+
+    samples: int
+    labels: NDArray[np.str_] | None
+
+
+def _strata(flat: Array, clusters: ArrayLike | None) -> list[_Stratum]:
+    """The strata of (cells, strata, samples), which may have fewer samples than there is room for."""
+    found = []
+    for index, known in enumerate(np.isfinite(flat).any(0)):
+        n = int(np.flatnonzero(known)[-1]) + 1 if known.any() else len(known)
+        found.append(_Stratum(n, None if clusters is None else np.asarray(clusters)[index][:n]))
+    return found
+
+
 def _resampled(
-    flat: Array, clusters: ArrayLike | None, resamples: int, seed: int
+    flat: Array, strata: list[_Stratum], resamples: int, seed: int
 ) -> Iterator[NDArray[np.float32]]:
     """Resampled means (cells, resamples) of each stratum of (cells, strata, samples)."""
-    for index in range(flat.shape[1]):
-        labels = None if clusters is None else np.asarray(clusters)[index]
-        drawn = _drawn(flat.shape[2], resamples, np.array([seed % 2**63, index]), labels)
-        yield _weighted(flat[:, index], drawn)
+    for index, (n, labels) in enumerate(strata):
+        drawn = _drawn(n, resamples, np.array([seed % 2**63, index]), labels)
+        yield _weighted(flat[:, index, :n], drawn)
 
 
-def _widening(samples: int, labels: ArrayLike | None) -> float:
-    m = samples if labels is None else len(np.unique(np.asarray(labels)))
+def _widening(stratum: _Stratum) -> float:
+    m = stratum.samples if stratum.labels is None else len(np.unique(stratum.labels))
     return float(np.sqrt(m / max(m - 1, 1)))
 
 

@@ -11,6 +11,8 @@ from sparsestudy.errors import StudyError
 from sparsestudy.stats.base import CONFIDENCE, RESAMPLES, Array
 
 AXES = ("size", "length", "compression")
+HELD = 0.1
+"""Least share of the cells that is held out."""
 
 
 class Held(NamedTuple):
@@ -88,6 +90,9 @@ def held_out(
 ) -> Held:
     """Fit the law below the largest value of one axis, and foretell the cells at it.
 
+    Where fewer than a tenth of the cells are at the largest value, those at the next ones are held out too:
+    achieved compression differs from cell to cell, and a single cell far out would be all that is foretold.
+
     Args:
         size: parameters of the model of each cell, all (cells,).
         length: tokens of its prompts.
@@ -105,12 +110,15 @@ def held_out(
     values = [np.asarray(v, float) for v in (size, length, compression, accuracy, n)]
     _, tasks = np.unique(np.asarray(task), return_inverse=True)
     held_along = values[AXES.index(axis)]
-    steps = np.unique(np.round(np.log(held_along), 1))
-    if len(steps) < 3:
+    rounded = np.round(np.log(held_along), 1)
+    steps, cells = np.unique(rounded, return_counts=True)
+    outer = 1 + int(np.argmax(np.cumsum(cells[::-1]) >= HELD * len(rounded)))
+    if len(steps) < outer + 2:
         raise StudyError(
-            f"The law needs at least three values along {axis}; there are {len(steps)}: add some to the run."
+            f"The law needs at least {outer + 2} values along {axis}; there are {len(steps)}: add some to the "
+            "run."
         )
-    test = np.round(np.log(held_along), 1) == steps[-1]
+    test = rounded >= steps[-outer]
     error = {}
     for full in (True, False):
         columns = design(values[0], values[1], values[2], tasks, full)
