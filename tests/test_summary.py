@@ -68,6 +68,15 @@ def test_one_model_is_shown_at_the_greatest_length_and_several_at_three(one: Run
     assert summary_tables.headline(pareto_blocks.measured([])) is None
 
 
+def test_what_is_saved_is_told_of_the_greatest_length_with_the_samples_of_a_verdict() -> None:
+    run = synthetic_run({**SMALL, "models": SIZES[:1], "samples": 110})
+    run["score"].values[:, :, :, -1, :, 60:] = np.nan
+    for few, told in ((60, "4,096"), (110, "2,048")):
+        data = run.isel(sample=slice(few))
+        found = summary_blocks.Summary([], _headline(Run("few", data)))
+        assert f"At {told} tokens" in found.saved
+
+
 @pytest.mark.parametrize("narrow", [False, True])
 def test_one_function_draws_what_the_data_allow(one: Run, two: Run, narrow: bool) -> None:
     for run in (one, two):

@@ -129,7 +129,7 @@ class _Stratum(NamedTuple):
 def _strata(flat: Array, clusters: ArrayLike | None) -> list[_Stratum]:
     """The strata of (cells, strata, samples), which may have fewer samples than there is room for."""
     found = []
-    for index, known in enumerate(np.isfinite(flat).any(0)):
+    for index, known in enumerate(np.asarray(np.isfinite(flat).any(0))):
         n = int(np.flatnonzero(known)[-1]) + 1 if known.any() else len(known)
         found.append(_Stratum(n, None if clusters is None else np.asarray(clusters)[index][:n]))
     return found
