@@ -11,6 +11,7 @@ from sparsestudy import (
     claim_tables,
     claim_words,
     forms,
+    pareto_cheaper,
     pareto_figures,
     pareto_gain_figures,
     pareto_gain_words,
@@ -38,12 +39,14 @@ class Measured:
         rows: every setting with its costs.
         lines: the frontiers, empty where it has models of one cost.
         pairs: neighbouring models at equal cost, likewise.
+        cheaper: what the accuracy of the best dense model takes, likewise.
     """
 
     run: Run
     rows: pd.DataFrame
     lines: pd.DataFrame
     pairs: pd.DataFrame
+    cheaper: pd.DataFrame
 
 
 def measured(runs: list[Run]) -> list[Measured]:
@@ -52,7 +55,7 @@ def measured(runs: list[Run]) -> list[Measured]:
 
 
 def _kept(run: Run) -> list[pd.DataFrame]:
-    """Settings, frontiers and pairs of a run, all views below each other, computed once."""
+    """Settings, frontiers, pairs and what is cheaper of a run, all views below each other, computed once."""
     views = pareto_views.views(run)
     return run.keep(
         "costs", forms.FRAMES, lambda: _tables(run, views), *(one.claim.model_dump_json() for one in views)
@@ -64,7 +67,12 @@ def _tables(run: Run, views: list[pareto_views.View]) -> list[pd.DataFrame]:
     for view in views:
         # The cells of a view are looked up once, since that takes as long as what is made of them.
         known = pareto_views.evidence_of(run, view)
-        makes = (pareto_tables.points, pareto_models.curves, pareto_models.neighbours)
+        makes = (
+            pareto_tables.points,
+            pareto_models.curves,
+            pareto_models.neighbours,
+            pareto_cheaper.table,
+        )
         found.append([pd.DataFrame() if known is None else make(run, view, known) for make in makes])
     return [pd.concat(tables, ignore_index=True) for tables in zip(*found, strict=True)]
 
@@ -133,6 +141,14 @@ def sizes(found: list[Measured]) -> None:
         html(assets.figure(pareto_gain_figures.gains, assets.slug("gains", one.run.name), gains))
         bullets(pareto_gain_words.bounded(one.pairs))
         show_table(*pareto_gain_words.pairs(one.pairs), data=one.pairs, name=f"pairs-{one.run.name}")
+
+
+def cheaper(found: list[Measured]) -> None:
+    """What the accuracy of the best dense model takes, in sentences and as a table."""
+    for one in found:
+        if len(one.cheaper):
+            bullets(pareto_cheaper.told(one.cheaper))
+            show_table(*pareto_cheaper.shown(one.cheaper), data=one.cheaper, name=f"cheaper-{one.run.name}")
 
 
 def verdicts(runs: list[Run]) -> None:

@@ -50,6 +50,7 @@ def block(runs: list[Run], found: Summary) -> str:
     parts = [
         f"![{drawn.alt}]({PICTURE})",
         _wrapped(answer),
+        _wrapped(found.cheaper),
         _wrapped(" ".join(filter(None, counts))),
         "\n".join(_wrapped(sentence, "- ") for sentence in summary_words.decided(found.verdicts)),
     ]

@@ -8,6 +8,7 @@ from sparsestudy import (
     assets,
     claim_blocks,
     pareto_blocks,
+    pareto_cheaper,
     pareto_figures,
     pareto_tables,
     pareto_words,
@@ -59,6 +60,11 @@ class Summary:
         table = pareto_tables.savings(self.headline.run, longest)
         return summary_words.saved(table, pareto_words.largest(longest)) if len(table) else ""
 
+    @property
+    def cheaper(self) -> str:
+        """What the accuracy of the best dense model takes, or nothing."""
+        return "" if self.headline is None else pareto_cheaper.summary(self.headline.cheaper)
+
 
 def measured(runs: list[Run]) -> Summary:
     """Everything that the page shows; shared with the pages that show more of it."""
@@ -79,6 +85,7 @@ def headline(found: Summary) -> None:
     if found.headline is not None:
         name = assets.slug("headline", found.headline.run.name)
         html(assets.figure(pareto_figures.headline, name, found.headline.rows, found.headline.lines))
+    markdown(found.cheaper)
     markdown(found.saved)
 
 

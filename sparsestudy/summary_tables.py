@@ -25,6 +25,7 @@ class Headline(NamedTuple):
         lines: its frontiers there; empty where it has models of one cost.
         all_rows: its settings at all lengths.
         all_lines: its frontiers at all lengths.
+        cheaper: what the accuracy of its best dense model takes.
     """
 
     run: Run
@@ -32,6 +33,7 @@ class Headline(NamedTuple):
     lines: pd.DataFrame
     all_rows: pd.DataFrame
     all_lines: pd.DataFrame
+    cheaper: pd.DataFrame
 
 
 def headline(found: list[Measured]) -> Headline | None:
@@ -53,7 +55,7 @@ def headline(found: list[Measured]) -> Headline | None:
     lengths = [known[place] for place in places]
     drawn = lines[lines["length"].isin(lengths)].reset_index(drop=True) if len(lines) else lines
     shown = rows[rows["length"].isin(lengths)].reset_index(drop=True)
-    return Headline(best.run, shown, drawn, rows, lines)
+    return Headline(best.run, shown, drawn, rows, lines, best.cheaper)
 
 
 def by_claim(found: list[Verdict]) -> list[list[Verdict]]:

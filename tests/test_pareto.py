@@ -12,6 +12,7 @@ import xarray as xr
 from synthetic import by_size, synthetic_run
 
 from sparsestudy import (
+    pareto_cheaper,
     pareto_figures,
     pareto_gain_words,
     pareto_models,
@@ -175,8 +176,36 @@ def test_pairs_meet_at_equal_cost_or_say_that_they_do_not(two: Run) -> None:
     assert pareto_gain_words.bounded(far) == ["No pair of neighbouring models has a point of equal cost."]
 
 
+def test_what_the_best_dense_accuracy_takes_is_told_for_every_length(two: Run) -> None:
+    def lossless(data: xr.Dataset) -> None:
+        """The block method keeps every score of the larger model at a quarter of its cost."""
+        place = list(data["method_name"].values).index("block_sparse")
+        ran = np.isfinite(data["score"].values[:, place, 1:])
+        dense = np.broadcast_to(data["score"].values[:, 0, :1], ran.shape)
+        data["score"].values[:, place, 1:] = np.where(ran, dense, np.nan)
+        data["prefill_flops"].values[1, place, 1:] = 0.25 * data["prefill_flops"].values[1, 0, 0]
+
+    view = _prefill(two)
+    before = pareto_cheaper.table(two, view)
+    after = pareto_cheaper.table(_changed(two, lossless), view)
+    assert list(after["length"]) == list(before["length"]) == sorted(two.data["length"].values)
+    assert (after["best"] == SIZES[1]).all()
+    assert after["share"].to_numpy() == pytest.approx(0.25)
+    assert after["name"].str.contains("block sparse").all()
+    assert (after["dense_share"] == 1).all()
+    assert (after["difference"] == 0).all()
+    told = pareto_cheaper.told(after)
+    assert len(told) == 1
+    assert "25\xa0% at 512 tokens" in told[0]
+    assert "no smaller dense model" in told[0]
+    page, caption = pareto_cheaper.shown(after)
+    assert list(page["share, any"]) == ["25\xa0%"] * len(after)
+    assert "root of two" in caption
+
+
 def test_one_model_has_no_frontier_and_says_so(one: Run) -> None:
     view = _prefill(one)
+    assert pareto_cheaper.table(one, view).empty
     rows, lines = pareto_tables.points(one, view), pareto_models.curves(one, view)
     assert lines.empty
     assert pareto_models.neighbours(one, view).empty

@@ -128,6 +128,44 @@ def test_a_frontier_says_what_it_needs() -> None:
         stats.winner([1, 2], [True, True], scores, 0.5)
 
 
+def _drawn(chances: list[float], samples: int, seed: int) -> np.ndarray:
+    """Scores of one task, with luck that configurations share in part, as they do on the same prompts."""
+    rng = np.random.default_rng(seed)
+    shared = rng.random((len(chances), 1, samples)) < 0.7
+    ease = np.where(shared, rng.random((1, 1, samples)), rng.random((len(chances), 1, samples)))
+    return (ease < np.array(chances)[:, None, None]).astype(float)
+
+
+def test_budgets_go_down_as_long_as_the_accuracy_is_kept() -> None:
+    scores = _drawn([0.5, 0.9, 0.9, 0.9, 0.6], 600, 0)
+    cost, dense = [1.0, 8.0, 4.0, 1.9, 0.5], [True, True, False, False, False]
+    found = stats.cheaper(cost, dense, scores, seed=1)
+    assert found.best == 1
+    assert found.budget[0] == 8
+    assert found.budget[found.kept - 1] == pytest.approx(2)
+    assert found.chosen[found.kept - 1].argmax() == 3
+    assert found.chosen.sum(1) == pytest.approx(np.ones(len(found.budget)))
+    alone = stats.cheaper(cost, dense, scores, allowed=dense, seed=1)
+    assert alone.kept < found.kept
+    assert alone.budget[alone.kept - 1] > 4, "the smaller dense model loses too much"
+    assert float(alone.change.estimate[0]) == 0, "the best dense model less itself"
+
+
+def test_a_budget_that_loses_the_margin_is_rarely_called_enough() -> None:
+    dense, cost = [True] + [False] * 6, [2.0] + [1.0] * 6
+    kept = [
+        stats.cheaper(cost, dense, _drawn([0.8] + [0.75] * 6, 100, seed), seed=seed).kept
+        for seed in range(200)
+    ]
+    # Whole costs to half of it are three budgets; the last two hold only configurations that lose the margin.
+    enough = np.mean([one == 3 for one in kept])
+    assert enough <= 0.06
+    free = [
+        stats.cheaper(cost, dense, _drawn([0.8] * 7, 400, seed), seed=seed).kept == 3 for seed in range(20)
+    ]
+    assert np.mean(free) > 0.5
+
+
 def test_equal_cost_is_between_two_settings_or_nowhere() -> None:
     assert stats.equal_cost_weights([4, 2, 1], 3) is not None
     assert np.allclose(stats.equal_cost_weights([4, np.nan, 1], 2), [0.5, 0, 0.5])

@@ -25,6 +25,7 @@ from sparsestudy.stats.base import (
     seed_of,
 )
 from sparsestudy.stats.censored import Budgets, Exponent, exponents
+from sparsestudy.stats.cheaper import Cheaper, cheaper
 from sparsestudy.stats.crossfit import SPLITS
 from sparsestudy.stats.frontier import Frontiers, Winner, equal_cost_weights, frontier_gain, frontiers, winner
 from sparsestudy.stats.growth import growth, slopes
@@ -47,6 +48,7 @@ __all__ = [
     "WIDE_MARGIN",
     "Array",
     "Budgets",
+    "Cheaper",
     "Difference",
     "Exponent",
     "Frontiers",
@@ -54,6 +56,7 @@ __all__ = [
     "Interval",
     "Tolerance",
     "Winner",
+    "cheaper",
     "combine",
     "design_effect",
     "equal_cost_weights",

@@ -115,8 +115,8 @@ def held_out(
     outer = 1 + int(np.argmax(np.cumsum(cells[::-1]) >= HELD * len(rounded)))
     if len(steps) < outer + 2:
         raise StudyError(
-            f"The law needs at least {outer + 2} values along {axis}; there are {len(steps)}: add some to the "
-            "run."
+            f"The law needs at least {outer + 2} values along {axis}; there are {len(steps)}: add some to "
+            "the run."
         )
     test = rounded >= steps[-outer]
     error = {}
