@@ -81,12 +81,17 @@ def told(rows: pd.DataFrame) -> list[str]:
     """A sentence for each phase and tail, with the largest batch of a decode."""
     sentences = []
     for group, some in _of_largest_batch(rows).groupby("group", sort=False):
-        at = [
-            f"{_share(row['share'])} at {tokens(row['length'])} ({row['name']}; {_alone(row['dense_share'])})"
-            for row in some.to_dict("records")
+        records = some.to_dict("records")
+        at = [f"{_share(row['share'])} at {tokens(row['length'])} ({row['name']})" for row in records]
+        alone = [
+            f"{_share(row['dense_share'])} at {tokens(row['length'])} ({row['dense_name']})"
+            for row in records
+            if row["dense_share"] < 1
         ]
         sentences.append(
-            f"**{group}**, {cost(some.iloc[0])}: {'; '.join(at)}. n = {span(some['n'])} samples of each task."
+            f"**{group}**, {cost(some.iloc[0])}: {'; '.join(at)}. "
+            f"Smaller dense models alone: {'; '.join(alone) or 'none is shown to keep it for less'}. "
+            f"n = {span(some['n'])} samples of each task."
         )
     return sentences
 

@@ -197,7 +197,7 @@ def test_what_the_best_dense_accuracy_takes_is_told_for_every_length(two: Run) -
     told = pareto_cheaper.told(after)
     assert len(told) == 1
     assert "25\xa0% at 512 tokens" in told[0]
-    assert "no smaller dense model" in told[0]
+    assert "Smaller dense models alone: none is shown" in told[0]
     page, caption = pareto_cheaper.shown(after)
     assert list(page["share, any"]) == ["25\xa0%"] * len(after)
     assert "root of two" in caption
