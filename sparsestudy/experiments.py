@@ -34,12 +34,14 @@ class Experiment:
         schema: what its datasets hold.
         entry: the module that computes them; its code is part of what makes a dataset stale.
         decisive: parameters that decide the numbers of a shard; the others say where and how it runs.
+        of_time: whether its numbers are times, which change with code that computes the same.
     """
 
     parameters: type[RunParameters]
     schema: Schema
     entry: str
     decisive: tuple[str, ...]
+    of_time: bool = False
 
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -75,6 +77,7 @@ EXPERIMENTS: dict[str, Experiment] = {
             *("methods", "sparsities", "parts", "kernels_of", "blocks", "batches", "end_to_end"),
             *("end_to_end_sparsity", "repeats", "steps", "seed", "dtype"),
         ),
+        of_time=True,
     ),
 }
 

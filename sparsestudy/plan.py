@@ -14,7 +14,7 @@ from sparsestudy.errors import StudyError
 from sparsestudy.experiments import EXPERIMENTS, experiment
 from sparsestudy.parameters import RunParameters
 from sparsestudy.shards import Shard
-from sparsestudy.staleness import explain, recorded, shard_key
+from sparsestudy.staleness import explain, recorded, settled, shard_key
 
 State = Literal["fresh", "stale", "missing", "unreadable"]
 
@@ -43,7 +43,7 @@ def inspect(shard: Shard) -> ShardPlan:
     except StudyError as error:
         return ShardPlan(shard, "unreadable", (str(error),))
     stored = json.loads(str(dataset["key"].values[0, 0]))
-    reasons = explain(stored, shard_key(shard, recorded(dataset)))
+    reasons = explain(settled(shard, stored), shard_key(shard, recorded(dataset)))
     if not reasons:
         return ShardPlan(shard, "fresh")
     made = json.loads(dataset.attrs["parameters"])

@@ -3,6 +3,7 @@
 The code of a method or task is the syntax tree of its module and of every module of the package that
 this one imports, directly or not, without comments, docstrings and formatting. The hash is the same on
 every supported Python. The kernels are a component of their own, which only datasets have that they computed.
+Edits that are shown to have changed no number (:mod:`sparsestudy.unchanged`) are looked through.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ OUTSIDE = frozenset(
         ".validation",
         ".provenance",
         ".staleness",
+        ".unchanged",
         ".syntax",
         ".progress",
         ".models",
@@ -95,7 +97,21 @@ def shard_key(shard: Shard, backends: Collection[str] | None = None) -> dict[str
     key |= {f"code:{spec.name}": code_hash(TASKS.module(spec.name)) for spec in run.task_specs()}
     if BACKEND in backends if backends is not None else run.backend != "torch":
         key[COMPONENT] = _code_hash(kernels(kind.entry))
-    return key
+    return settled(shard, key)
+
+
+def settled(shard: Shard, key: Mapping[str, str]) -> dict[str, str]:
+    """A key with the oldest of the hashes that edits which changed no number have joined.
+
+    Raises:
+        StudyError: the file of such edits is wrong.
+    """
+    from sparsestudy.experiments import experiment
+    from sparsestudy.unchanged import origin
+
+    if experiment(shard.run.experiment).of_time:
+        return dict(key)
+    return {name: origin(name, digest) for name, digest in key.items()}
 
 
 def recorded(dataset: xr.Dataset) -> set[str]:
