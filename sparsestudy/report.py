@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 EXPERIMENT = "accuracy"
 SHIPPED = "shipped with the study"
 """What a dataset names as the source of a model whose weights lie in ``models/``."""
+PLACE = ("model", "length")
 MANY = 20
 """Sentences above which a list is folded up: beside it stand a figure and a table."""
 DEMANDS = ("demands",)
@@ -167,7 +168,7 @@ def show_table(
 
 
 def state(runs: list[Run]) -> None:
-    """Show a box where there is no published run, one that was made with earlier code, or model organisms."""
+    """Show boxes: no published run, one of earlier code, prompts beyond the training, model organisms."""
     if not runs:
         box(
             "warning",
@@ -179,6 +180,13 @@ def state(runs: list[Run]) -> None:
         title, text = freshness(run)
         if text:
             box("warning", title, text)
+        if beyond := _beyond(run):
+            box(
+                "warning",
+                f"Extrapolation in run `{run.name}`",
+                f"Prompts of {beyond} are longer than what the model was trained on. They show what happens "
+                "there, and enter no comparison of costs, no tolerance and no verdict.",
+            )
     if organisms := _organisms(runs):
         verb = "was" if len(organisms) == 1 else "were"
         box(
@@ -188,6 +196,21 @@ def state(runs: list[Run]) -> None:
             "the very generators that ask them. They show what sparse attention does when nothing but size "
             "and length changes; they know no language, and are no forecast for a model that does.",
         )
+
+
+def _beyond(run: Run) -> str:
+    """The lengths at which models of a run were asked beyond their context, with these, or nothing."""
+    data = run.data
+    if "model_context" not in data.coords or "prompt_tokens" not in data:
+        return ""
+    asked = (data["prompt_tokens"] > 0).any([dim for dim in data["prompt_tokens"].dims if dim not in PLACE])
+    beyond = asked & (data["length"] > data["model_context"])
+    found = []
+    for length in data["length"].values.tolist():
+        models = data["model"].values[beyond.sel(length=length).transpose("model").values]
+        if len(models):
+            found.append(f"{words.tokens(length)} ({words.listed(f'`{name}`' for name in models)})")
+    return words.listed(found) if found else ""
 
 
 def _organisms(runs: list[Run]) -> list[str]:

@@ -46,6 +46,8 @@ from sparsestudy import (
     words,
 )
 from sparsestudy import dataset as ds
+from sparsestudy.claims.evidence import Evidence
+from sparsestudy.claims.specs import Cells
 from sparsestudy.commands.run import SKIPPED
 from sparsestudy.definitions import definition
 from sparsestudy.errors import StudyError
@@ -315,6 +317,26 @@ def test_pages_say_that_models_which_ship_are_model_organisms(checkout: Path, mo
     report.state([Run("study", run.data.assign_coords(model_source=("model", [report.SHIPPED])), "")])
     assert "Model organisms" in shown.text
     assert "`smollm2-135m-q4_1` was trained for this study" in shown.text
+
+
+def test_prompts_beyond_the_trained_length_are_named_and_decide_nothing(
+    checkout: Path, monkeypatch: Any
+) -> None:
+    from IPython import display
+
+    shown = Shown()
+    monkeypatch.setattr(display, "display", shown)
+    write_run(STUDY)
+    report.state(report.published())
+    assert "Extrapolation" not in shown.text
+    data = report.published()[0].data
+    longest = int(data["length"].max())
+    short = Run("study", data.assign_coords(model_context=("model", [longest - 1])), "")
+    report.state([short])
+    assert "Extrapolation in run `study`" in shown.text
+    assert f"Prompts of {words.tokens(longest)} (`smollm2-135m-q4_1`)" in shown.text
+    with pytest.raises(StudyError, match="holds none of the cells"):
+        Evidence.of(short.data.sel(length=[longest]), Cells(), "any")
 
 
 def test_what_a_demand_costs_is_shown_on_one_page_alone(run_page: Any) -> None:
