@@ -144,12 +144,12 @@ def record(name: str, again: Path) -> list[Edit]:
 
 
 def same_request(old: xr.Dataset, new: xr.Dataset, name: str) -> None:
-    """Refuse datasets that were asked for differently or made on different machines.
+    """Refuse datasets of different cells or machines; parameters that decide numbers are in their keys.
 
     Raises:
         StudyError: they differ, in what.
     """
-    differ = [key for key in ("experiment", "parameters") if old.attrs.get(key) != new.attrs.get(key)]
+    differ = ["experiment"] if old.attrs["experiment"] != new.attrs["experiment"] else []
     differ += [str(key) for key in old.coords if key not in new.coords or not old[key].equals(new[key])]
     differ += [key for key in PLACE if not old[key].equals(new[key])]
     if differ:
