@@ -38,6 +38,7 @@ def calls(capability: int) -> list[tuple[str, Any]]:
 def fresh(call: Any) -> None:
     """Build anew what an earlier call has built, rather than launch it."""
     launch._COMPILED.clear()
+    launch._REPEATED.clear()
     call()
 
 

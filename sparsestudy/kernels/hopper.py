@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import triton
 from torch import Tensor
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
@@ -21,6 +20,7 @@ from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
 from sparsestudy.kernels.launch import launch
 from sparsestudy.kernels.prefill import LOG2_E, rows_of
+from sparsestudy.kernels.sizes import power
 from sparsestudy.kernels.walk import walk
 from sparsestudy.kernels.warpgroups import consumer, counts, item, listed
 from sparsestudy.selection import Selection
@@ -228,11 +228,17 @@ def _layout(numbers: torch.dtype, tokens: int, dim: int) -> Any:
     return gl.NVMMASharedLayout.get_default_for([1, 1, tokens, dim], kind)
 
 
+@functools.lru_cache(maxsize=1024)
+def _parts(numbers: torch.dtype, shape: torch.Size, strides: tuple[int, ...], tokens: int) -> dict[str, Any]:
+    """The fields of a description that tensors of one shape share."""
+    dim = max(power(shape[3]), 64)
+    tile = {"block_shape": [1, 1, tokens, dim], "layout": _layout(numbers, tokens, dim)}
+    return {"shape": list(shape), "strides": list(strides), **tile}
+
+
 def _described(x: Tensor, tokens: int) -> Any:
     """What the copy engine must know to move tiles of so many tokens of one head."""
-    dim = max(triton.next_power_of_2(x.shape[3]), 64)
     # Without its constructor, whose checks `describable` has made, and which takes 6 us for each tensor.
     made = TensorDescriptor.__new__(TensorDescriptor)
-    made.base, made.shape, made.strides = x, list(x.shape), list(x.stride())
-    made.block_shape, made.layout = [1, 1, tokens, dim], _layout(x.dtype, tokens, dim)
+    made.__dict__.update(_parts(x.dtype, x.shape, x.stride(), tokens), base=x)
     return made

@@ -12,6 +12,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 from sparsestudy.kernels.configs import Config, choose
 from sparsestudy.kernels.launch import describable, launch
+from sparsestudy.kernels.sizes import power
 from sparsestudy.kernels.walk import item, walk
 from sparsestudy.selection import Selection
 
@@ -160,7 +161,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, selection: Selection, scaling: float
     size, columns = selection.query_block, selection.columns
     steps = walk(selection, tokens, config.rows, config.keys)
     choosing_rows, choosers, tiles, width = steps.shape
-    padded = max(triton.next_power_of_2(dim), 16)
+    padded = max(power(dim), 16)
     out = torch.empty_like(q, memory_format=torch.contiguous_format)
     by_tma = config.tma and describable(k) and describable(v)
     tile = [1, 1, config.keys, padded]
@@ -178,7 +179,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, selection: Selection, scaling: float
         {
             "HEADS": heads, "KV_HEADS": k.shape[1], "CHOOSERS": choosers, "CHOOSING_ROWS": choosing_rows,
             "DIM": dim, "D": padded, "ROWS": config.rows, "PARTS": -(-size // config.rows),
-            "KEYS": config.keys, "PIECE": min(config.keys, max(triton.next_power_of_2(size), 16)),
+            "KEYS": config.keys, "PIECE": min(config.keys, max(power(size), 16)),
             "SINGLE": columns is not None, "TMA": by_tma, "STAGES": config.stages,
         },
         num_warps=config.warps,

@@ -21,6 +21,7 @@ import triton.language as tl
 from torch import Tensor
 
 from sparsestudy.kernels.launch import launch
+from sparsestudy.kernels.sizes import power
 from sparsestudy.selection import Selection
 
 # Ranges or columns that a program reads at a time.
@@ -126,7 +127,7 @@ def walk(selection: Selection, tokens: int, rows: int, keys: int) -> Tensor:
             tokens, ranges, 0 if columns is None else columns.shape[3], selection.query_block, heads,
             blocks * parts,
         ],
-        {"ROWS": rows, "PARTS": parts, "KEYS": keys, "CHUNK": min(CHUNK, triton.next_power_of_2(ranges))},
+        {"ROWS": rows, "PARTS": parts, "KEYS": keys, "CHUNK": min(CHUNK, power(ranges))},
         num_warps=1,
     )  # fmt: skip
     return steps
