@@ -9,9 +9,8 @@ import pandas as pd
 
 from sparsestudy import stats, words
 from sparsestudy.claims.evidence import Evidence
-from sparsestudy.claims.frontiers import Configurations, by_length
-from sparsestudy.errors import StudyError
-from sparsestudy.pareto_views import View, evidence_of
+from sparsestudy.claims.frontiers import Configurations
+from sparsestudy.pareto_views import View, compared, evidence_of
 from sparsestudy.pareto_words import cost
 from sparsestudy.view import Run
 from sparsestudy.words import interval, listed, percent, span, tokens
@@ -28,10 +27,7 @@ def table(run: Run, view: View, known: Evidence | None = None) -> pd.DataFrame:
     Arguments: as `sparsestudy.pareto_tables.points`.
     """
     evidence = known or evidence_of(run, view)
-    try:
-        lengths = by_length(evidence, view.claim) if evidence is not None else {}
-    except StudyError:
-        lengths = {}
+    lengths = compared(evidence, view)
     rows = []
     for length, some in lengths.items():
         assert evidence is not None

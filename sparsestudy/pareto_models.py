@@ -12,7 +12,7 @@ from sparsestudy.claims import pairs
 from sparsestudy.claims.evidence import Evidence
 from sparsestudy.claims.frontiers import by_length
 from sparsestudy.errors import StudyError
-from sparsestudy.pareto_views import View, evidence_of
+from sparsestudy.pareto_views import View, compared, evidence_of
 from sparsestudy.view import Run
 
 
@@ -68,10 +68,7 @@ def neighbours(run: Run, view: View, known: Evidence | None = None) -> pd.DataFr
     Arguments: as `sparsestudy.pareto_tables.points`.
     """
     evidence = known or evidence_of(run, view)
-    try:
-        lengths = by_length(evidence, view.claim) if evidence is not None else {}
-    except StudyError:
-        lengths = {}
+    lengths = compared(evidence, view)
     if evidence is None or not lengths:
         return pd.DataFrame()
     every = list(pairs.neighbours(evidence, view.claim, lengths))

@@ -10,6 +10,7 @@ import yaml
 from sparsestudy import paths, stats
 from sparsestudy.cells import group_of
 from sparsestudy.claims.evidence import Evidence
+from sparsestudy.claims.frontiers import Configurations, by_length
 from sparsestudy.claims.ledger import ESTIMANDS
 from sparsestudy.claims.specs import Claim, load
 from sparsestudy.errors import StudyError
@@ -78,3 +79,11 @@ def evidence_of(run: Run, view: View) -> Evidence | None:
     except StudyError:
         return None
     return evidence
+
+
+def compared(evidence: Evidence | None, view: View) -> dict[int, Configurations]:
+    """The configurations of each length at which models of several sizes compare; none without any."""
+    try:
+        return {} if evidence is None else by_length(evidence, view.claim)
+    except StudyError:
+        return {}
